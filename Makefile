@@ -1,0 +1,34 @@
+# The short ways in. Everything runs in .venv, made from pyproject.toml and constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: study test check bench ui clean-env
+
+study: .venv/ready          ## run the study `quickstart` and print its result
+	$(BIN)/optstudy run study=quickstart
+
+test: .venv/ready           ## run the tests
+	$(BIN)/pytest
+
+check: .venv/ready          ## all that CI runs: lint, format, types, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+bench: .venv/ready          ## time the training loop
+	$(BIN)/pytest tests/benchmarks -m benchmark
+
+ui: .venv/ready             ## browse every run in MLflow
+	$(BIN)/optstudy ui
+
+clean-env:                  ## remove the environment; the next command makes it anew
+	rm -rf .venv
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than Python 3.11; try: make PYTHON=python3.11 …"; exit 1; }
+	@echo "making the environment in .venv (about two minutes, 5 GB) …"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch .venv/ready

@@ -1,0 +1,1 @@
+"""One run: config → data → model → optimizer → schedule → training loop → tracking."""

@@ -1,0 +1,42 @@
+"""CIFAR-10: torchvision's batches or class folders of images, else downloaded."""
+
+import os
+
+from pipeline.config import UserError
+from pipeline.data import image_folder, torchvision_files
+from pipeline.data.source import Source, root_folder, signature
+
+BATCHES = "cifar-10-batches-py"
+FILES = {*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"}
+
+
+def find(root: str | None, *, download: bool) -> Source:
+    """Look in `root` for either layout, else download there.
+
+    Raises DataUnavailable where that fails, UserError on a folder that can't be used.
+    """
+    folder = root_folder(root)
+    batches = folder / BATCHES
+    whole = all(os.path.isfile(batches / name) for name in FILES)
+    if not whole and os.path.isdir(folder / "train"):
+        if not os.path.isdir(folder / "test"):
+            raise UserError(
+                f"data.root={folder}: train/ without test/, and CIFAR-10 has its own test images; "
+                "allowed is both, or data=image_folder, which holds out a tenth"
+            )
+        return image_folder.find(root, download=False)
+    if not whole:
+        torchvision_files.fetch(
+            "CIFAR10",
+            folder,
+            download,
+            f"put the images into {folder}, as {BATCHES}/ or as train/<class>/*.png and "
+            "test/<class>/*.png; set data.root=DIR or CIFAR10_ROOT to where they are",
+        )
+    with os.scandir(batches) as entries:
+        files = sorted((e for e in entries if e.name in FILES), key=lambda e: e.name)
+    return Source(
+        description=f"torchvision files in {batches}",
+        signature=signature(batches, files),
+        decode=lambda: torchvision_files.decode("CIFAR10", folder, batches),
+    )

@@ -1,0 +1,141 @@
+"""What a reader of images returns, and what readers share.
+
+Owns `Source`, `Arrays`, the stratified split and the canonical order. Knows neither where a data
+set comes from nor how it is cached; imports pipeline.config and no other module of the project.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track as rich_track
+
+from pipeline.config import UserError, check
+
+T = TypeVar("T")
+HOLD_OUT_SEED = 0
+
+
+class DataUnavailable(UserError):
+    """The images are neither on this machine nor to be downloaded; the caller may fall back."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images (n, height, width, channels) uint8 and their labels (n,) int64."""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A decoded data set; label i is `classes[i]`."""
+
+    classes: tuple[str, ...]
+    train: Part
+    test: Part
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images that were found but not yet decoded.
+
+    `signature` changes whenever the files do and costs no decoding; `decode` raises UserError on
+    images it can't use.
+    """
+
+    description: str
+    signature: str
+    decode: Callable[[], Arrays]
+
+
+def stratified(
+    labels: npt.NDArray[np.int64], share: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Split rows so that `share` of every class, rounded, is in the second part.
+
+    Both parts hold at least one row of every class, so a class needs two. Returns two ascending
+    arrays of row numbers, int64, disjoint and together all rows.
+    """
+    # RandomState's streams are frozen for good; Generator's may change with numpy's version.
+    random = np.random.RandomState(np.random.MT19937(seed))
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        assert len(rows) >= 2, f"class {label} has {len(rows)} image, a split needs 2"
+        count = min(max(round(share * len(rows)), 1), len(rows) - 1)
+        held[random.permutation(rows)[:count]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def canonical(arrays: Arrays) -> Arrays:
+    """Sort classes by name, and rows by label and then content.
+
+    The same images so give the same arrays, whichever files and order they came from.
+    """
+    order = sorted(range(len(arrays.classes)), key=lambda label: arrays.classes[label])
+    rank = np.argsort(order)
+    return Arrays(
+        classes=tuple(arrays.classes[label] for label in order),
+        train=_sort(Part(arrays.train.images, rank[arrays.train.labels])),
+        test=_sort(Part(arrays.test.images, rank[arrays.test.labels])),
+    )
+
+
+def hold_out(part: Part, share: float) -> tuple[Part, Part]:
+    """Train and test, for images that come without a test set; always the same share of them."""
+    part = _sort(part)
+    train, test = stratified(part.labels, share, HOLD_OUT_SEED)
+    return (
+        Part(part.images[train], part.labels[train]),
+        Part(part.images[test], part.labels[test]),
+    )
+
+
+def root_folder(root: str | None) -> Path:
+    """`data.root` as an absolute path, `~` expanded; it need not exist.
+
+    Raises UserError where it is unset, a file, or may not be read.
+    """
+    if not root:
+        raise UserError(f"data.root={root}: allowed is a folder")
+    folder = Path(root).expanduser().absolute()
+    readable = os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)
+    check("data.root", folder, readable or not os.path.lexists(folder), "a readable folder")
+    return folder
+
+
+def signature(folder: Path, files: Iterable[os.DirEntry[str]]) -> str:
+    """Hash of where the files are, their sizes and times of change; raises OSError."""
+    digest = hashlib.sha256(str(folder).encode())
+    for file in files:
+        stat = file.stat()
+        digest.update(os.fsencode(f"{file.path}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
+    return digest.hexdigest()
+
+
+def track(items: Sequence[T], doing: str) -> Iterable[T]:
+    """Iterate under a progress bar on stderr, or one plain line where that is no terminal."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return rich_track(items, doing, console=console, transient=True)
+    print(f"{doing} …", file=sys.stderr, flush=True)
+    return items
+
+
+def _sort(part: Part) -> Part:
+    def key(row: int) -> tuple[int, bytes]:
+        content: Any = np.ascontiguousarray(part.images[row])
+        return int(part.labels[row]), hashlib.blake2b(content, digest_size=16).digest()
+
+    rows = sorted(range(len(part.labels)), key=key)
+    # Indexing keeps the strides of torchvision's transposed images; files want plain C order.
+    return Part(np.ascontiguousarray(part.images[rows]), part.labels[rows])

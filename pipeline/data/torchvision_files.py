@@ -1,0 +1,86 @@
+"""Data sets that torchvision downloads and reads.
+
+Owns the download, its stall limit and its error, and is the only module to import torchvision.
+"""
+
+import io
+import socket
+import sys
+from contextlib import nullcontext, redirect_stderr
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from pipeline.config import UserError
+from pipeline.data.source import Arrays, DataUnavailable, Part, track
+
+STALL_SECONDS = 20.0
+
+
+def fetch(name: str, root: Path, download: bool, ways: str) -> None:
+    """Download torchvision's data set `name` into `root`, unless `download` is off.
+
+    A transfer without progress for STALL_SECONDS gives up; `ways` says where else the images may
+    be put. Raises DataUnavailable with the reason and the ways out.
+    """
+    try:
+        if not download:
+            raise OSError("downloading is off")
+        root.mkdir(parents=True, exist_ok=True)
+        print(f"downloading {name} into {root} …", file=sys.stderr, flush=True)
+        _download(name, root)
+    except (OSError, HTTPException, RuntimeError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        if "timed out" in reason:
+            reason = f"no progress for {STALL_SECONDS:g} s: {reason}"
+        raise DataUnavailable(
+            f"{name} is not in data.root={root} and not downloaded ({reason}). "
+            f"Ways out: {ways}; or use data=digits, which needs no download"
+        ) from error
+
+
+def _download(name: str, root: Path) -> None:
+    # torchvision's transfers know no time limit of their own but heed the sockets' default one,
+    # and its bar would fill a log file.
+    bar = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
+    limit = socket.getdefaulttimeout()
+    # Two processes that start at once download once: torchvision keeps what is there and whole.
+    with FileLock(root / ".download.lock"), bar:
+        socket.setdefaulttimeout(STALL_SECONDS)
+        try:
+            _dataset(name)(root, download=True)
+        finally:
+            socket.setdefaulttimeout(limit)
+
+
+def decode(name: str, root: Path, files: Path) -> Arrays:
+    """Both parts of torchvision's data set `name` in `root`; raises UserError on damaged files."""
+    try:
+        parts = [
+            _dataset(name)(root, train=train)
+            for train in track((True, False), f"reading images of {root}")
+        ]
+    except Exception as error:  # a damaged pickle or idx file may raise anything
+        raise UserError(
+            f"data.root={root}: {files} can't be read ({error or type(error).__name__}); "
+            "delete it, and it is downloaded again"
+        ) from error
+    train, test = (_part(part) for part in parts)
+    return Arrays(tuple(parts[0].classes), train, test)
+
+
+def _dataset(name: str) -> Any:
+    from torchvision import datasets  # takes seconds; a cached data set opens in milliseconds
+
+    return getattr(datasets, name)
+
+
+def _part(dataset: Any) -> Part:
+    images = np.asarray(dataset.data, dtype=np.uint8)
+    return Part(
+        images.reshape(*images.shape[:3], -1),  # grey images come without a channel axis
+        np.asarray(dataset.targets, dtype=np.int64),
+    )

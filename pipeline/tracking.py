@@ -1,0 +1,299 @@
+"""Every run in MLflow. The only module that imports mlflow; it knows no Hydra and no Optuna.
+
+Uses `MlflowClient` with explicit run ids: the fluent API's active run clashes where one process
+drives several runs.
+"""
+
+import logging
+import math
+import os
+import platform
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default waits for minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+from filelock import FileLock
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from pipeline.config import UserError, check
+from pipeline.results import Epoch, Outcome, Result
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # not how its tables are made
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+STATUS = {
+    Outcome.complete: "FINISHED",
+    Outcome.pruned: "FINISHED",
+    Outcome.diverged: "FINISHED",
+    Outcome.failed: "FAILED",
+}
+
+
+class Store:
+    """One MLflow store: the project's own SQLite file, or a tracking server.
+
+    Opening the SQLite store creates its schema under a lock, since processes that open a fresh
+    database at once destroy it. Raises UserError where the store can't be reached or written.
+    """
+
+    def __init__(self, uri: str | None, mlruns_dir: str | Path) -> None:
+        self.local = None if uri is not None else Path(mlruns_dir).resolve()
+        self.uri = uri if uri is not None else f"sqlite:///{self.local}/mlflow.db"
+        self.checkpoints = Path(mlruns_dir).resolve() / "checkpoints"
+        with self.errors():
+            if self.local is not None:
+                self.local.mkdir(parents=True, exist_ok=True)
+                with FileLock(self.local / "mlflow.lock"):
+                    self.client = MlflowClient(self.uri)
+                    self.client.search_experiments(max_results=1)
+                    with sqlite3.connect(self.local / "mlflow.db") as database:
+                        database.execute("PRAGMA journal_mode=WAL")
+            else:
+                self.client = MlflowClient(self.uri)
+                self.client.search_experiments(max_results=1)
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, made where there is none; raises UserError where deleted."""
+        with self.errors():
+            if self.client.get_experiment_by_name(name) is None:
+                place = None if self.local is None else f"file://{self.local}/artifacts/{name}"
+                return str(self.client.create_experiment(name, artifact_location=place))
+        return self.find_experiment(name)
+
+    def find_experiment(self, name: str) -> str:
+        """The id of an experiment that exists; raises UserError where it doesn't, or is deleted."""
+        with self.errors():
+            found: Experiment | None = self.client.get_experiment_by_name(name)
+        if found is None:
+            raise UserError(f"study={name}: nothing logged yet; optstudy run study={name}")
+        if found.lifecycle_stage == "deleted":
+            raise UserError(
+                f"study={name}: its experiment is deleted in MLflow; restore it there, "
+                "or take another name: study.name=…"
+            )
+        return str(found.experiment_id)
+
+    def start(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
+        texts: Mapping[str, str] | None = None,
+    ) -> str:
+        """Open a run; returns its id. `texts` are small artifacts, file name → content."""
+        with self.errors():
+            run = self.client.create_run(experiment, run_name=name)
+            run_id = str(run.info.run_id)
+            self.client.log_batch(
+                run_id,
+                params=[Param(key, str(value)) for key, value in params.items()],
+                tags=[RunTag(key, str(value)) for key, value in tags.items()],
+            )
+            for file, content in (texts or {}).items():
+                self.client.log_text(run_id, content, file)
+        return run_id
+
+    def log(self, run_id: str, epoch: Epoch) -> None:
+        """One batched call per epoch, against the step."""
+        metrics = {
+            "train/loss": epoch.train_loss,
+            "train/accuracy": epoch.train_accuracy,
+            "val/loss": epoch.val_loss,
+            "val/accuracy": epoch.val_accuracy,
+            "lr": epoch.lr,
+            "grad_norm": epoch.grad_norm,
+            "epoch": epoch.epoch,
+            "seconds": epoch.seconds,
+            "images_per_second": epoch.images_per_second,
+        }
+        self._metrics(run_id, metrics, epoch.step)
+
+    def finish(self, run_id: str, result: Result, *, weights: Path | None = None) -> None:
+        """Log the best epoch (and the test set's figures), the outcome, and end the run."""
+        metrics: dict[str, float] = {}
+        if result.best is not None:
+            metrics["best/val_accuracy"] = result.best.val_accuracy
+            metrics["best/val_loss"] = result.best.val_loss
+            metrics["best/epoch"] = result.best.epoch
+        if result.test is not None:
+            metrics |= {"test/accuracy": result.test.accuracy, "test/loss": result.test.loss}
+        self._metrics(run_id, metrics, result.steps)
+        tags = {"outcome": result.outcome, "epochs": result.epochs, "steps": result.steps}
+        tags |= {"seconds": round(result.seconds, 3)}
+        with self.errors():
+            self.client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+            if result.error is not None:
+                self.client.log_text(run_id, result.error, "error.txt")
+            if weights is not None:
+                self.client.log_artifact(run_id, str(weights))
+            self.client.set_terminated(run_id, status=STATUS[result.outcome])
+
+    def interrupt(self, run_id: str, reason: str) -> None:
+        """Mark an open run as killed, outcome failed; its epochs so far stay."""
+        with self.errors():
+            self.client.set_tag(run_id, "outcome", Outcome.failed)
+            self.client.set_tag(run_id, "error", reason or "interrupted")
+            self.client.set_terminated(run_id, status="KILLED")
+
+    def discard(self, run_id: str) -> None:
+        """Delete a run that is about to be trained again (MLflow keeps it among the deleted)."""
+        try:
+            self.client.delete_run(run_id)
+        except MlflowException:
+            return  # already gone: nothing to replace
+
+    def note(self, run_id: str, text: str) -> None:
+        """Set a run's description, Markdown."""
+        with self.errors():
+            self.client.set_tag(run_id, "mlflow.note.content", text)
+
+    def attach(self, run_id: str, files: Iterable[Path]) -> None:
+        """Log files as artifacts of a run."""
+        with self.errors():
+            for file in files:
+                self.client.log_artifact(run_id, str(file))
+
+    def end(self, run_id: str) -> None:
+        """End a run that isn't a training, such as a study's."""
+        with self.errors():
+            self.client.set_terminated(run_id, status="FINISHED")
+
+    def runs(self, experiment: str, filter_string: str = "") -> list[Run]:
+        """Every matching run of an experiment, oldest first, however many pages that takes."""
+        found: list[Run] = []
+        token: str | None = ""  # the first page has no token
+        with self.errors():
+            while token is not None:
+                page = self.client.search_runs(
+                    [experiment],
+                    filter_string,
+                    max_results=1000,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token or None,
+                )
+                found += page
+                token = page.token or None
+        return found
+
+    def scratch(self) -> Path:
+        """The folder for weights on their way to the store: mlruns/checkpoints."""
+        with self.errors():
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        return self.checkpoints
+
+    def _metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        # MLflow gives inf back as 1.797e308: a figure that isn't one is left out instead.
+        now = int(time.time() * 1000)
+        finite = [Metric(k, v, now, step) for k, v in metrics.items() if math.isfinite(v)]
+        with self.errors():
+            self.client.log_batch(run_id, metrics=finite)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """What MLflow, its database or the disk raise, as one UserError line."""
+        try:
+            yield
+        except (MlflowException, sqlite3.Error, OSError) as error:
+            reason = str(error).splitlines()[0]
+            key = (
+                f"mlruns_dir={self.local}" if self.local is not None else f"tracking.uri={self.uri}"
+            )
+            raise UserError(f"{key}: can't be used: {reason}") from error
+
+
+def serve(uri: str | None, mlruns_dir: str, host: str, port: str) -> None:
+    """Serve the MLflow UI until Ctrl-C; says the address once it answers. Raises UserError."""
+    if uri is not None:
+        raise UserError(f"tracking.uri={uri}: that server has its UI at the same address")
+    check("port", port, port.isdigit() and 0 < int(port) < 65536, "a number from 1 to 65535")
+    store = Store(None, mlruns_dir)
+    if not socket_closed(host, int(port)):
+        raise UserError(f"port={port}: in use on {host}; optstudy ui port={int(port) + 1}")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
+    command += ["--host", host, "--port", port, "--workers", "1"]
+    log = Path(mlruns_dir).resolve() / "ui.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        try:
+            print("starting the MLflow UI …", flush=True)
+            while socket_closed(host, int(port)):
+                if server.poll() is not None:
+                    raise UserError(f"mlflow ui ended (exit code {server.returncode}); see {log}")
+                time.sleep(0.2)
+            print(f"MLflow UI: http://{host}:{port}  (Ctrl-C stops it)", flush=True)
+            server.wait()
+        except KeyboardInterrupt:
+            print("\nstopped")
+        finally:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)
+                server.wait()
+
+
+def socket_closed(host: str, port: int) -> bool:
+    """Whether nothing listens there."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) != 0
+
+
+def environment() -> dict[str, str]:
+    """Tags that say what a run was made with: versions, machine, commit, dirty tree or not."""
+    here = Path(__file__).parent
+    tags = {f"version.{name}": version(name) for name in ("optstudy", "torch", "numpy", "optuna")}
+    tags["version.python"] = platform.python_version()
+    tags["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+    commit = _git(here, "rev-parse", "HEAD")
+    if commit is not None:
+        tags["git.commit"] = commit
+        tags["git.dirty"] = str(bool(_git(here, "status", "--porcelain"))).lower()
+    return tags
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None  # not a git checkout, or no git: the tag is left out
+    return done.stdout.strip()
+
+
+def texts(overrides: Sequence[str], config_yaml: str) -> dict[str, str]:
+    """The two artifacts every run carries: its override list and its resolved config."""
+    return {"overrides.txt": "\n".join(overrides) + "\n", "config.yaml": config_yaml}
+
+
+def compact(value: float) -> str:
+    """`1.2e-3`: a learning rate as run names show it."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def columns(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """Runs as flat dicts: `run_id`, `metrics.*`, `params.*`, `tags.*`."""
+    return [
+        {
+            "run_id": run.info.run_id,
+            **{f"metrics.{k}": v for k, v in run.data.metrics.items()},
+            **{f"params.{k}": v for k, v in run.data.params.items()},
+            **{f"tags.{k}": v for k, v in run.data.tags.items()},
+        }
+        for run in runs
+    ]

@@ -1,0 +1,159 @@
+"""One run from its configuration: data → model → optimizer → schedule → training loop.
+
+The one module of `pipeline` that composes the others.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from pipeline import data, trainer
+from pipeline.config import (
+    Config,
+    Device,
+    UserError,
+    check,
+)
+from pipeline.results import Diverged, Epoch, Evaluation, Outcome, Result
+
+
+def run(
+    config: Config,
+    dataset: data.DataSet,
+    *,
+    on_epoch: Callable[[Epoch], bool] = lambda epoch: False,
+    final: bool = False,
+    weights: Path | None = None,
+) -> Result:
+    """Train once on `dataset`, as `config` says, and return how it ended.
+
+    `on_epoch` hears of every epoch and ends the run as pruned by returning True. With `final`,
+    the best epoch's weights (by validation accuracy, the earliest of equals) are evaluated on
+    the test set; nothing else ever opens it. `weights` is the file those weights go to. The
+    result depends on `config` and the images alone: initialisation and shuffling have their own
+    generators, derived from `config.seed`. Raises UserError for settings that can't be built.
+    """
+    torch.set_num_threads(config.trainer.threads)
+    device = pick_device(config.device)
+    train, validation = data.search_splits(dataset, config.data)
+    model, batch_size, optimizer, scheduler = assemble(config, dataset, len(train), device)
+
+    began = time.perf_counter()
+    outcome, epochs, steps, best = Outcome.complete, 0, 0, None
+    state: dict[str, torch.Tensor] = {}
+    settings = {"loss": config.trainer.loss.value, "pixels": config.data.pixels.value}
+    for record in trainer.fit(
+        model,
+        optimizer,
+        scheduler,
+        train,
+        validation,
+        epochs=config.trainer.epochs,
+        batch_size=batch_size,
+        precision=config.trainer.precision.value,
+        generator=torch.Generator().manual_seed(derived_seed(config.seed, "shuffle")),
+        device=device,
+        **settings,
+    ):
+        if isinstance(record, Diverged):
+            outcome, steps = Outcome.diverged, record.step
+            break
+        epochs, steps = record.epoch, record.step
+        if best is None or record.val_accuracy > best.val_accuracy:
+            best = record
+            if final or weights is not None:
+                state = {key: value.clone() for key, value in model.state_dict().items()}
+        if on_epoch(record):
+            outcome = Outcome.pruned
+            break
+    test: Evaluation | None = None
+    if state:
+        model.load_state_dict(state)
+        if weights is not None:
+            torch.save(state, weights)
+        if final:
+            test = trainer.evaluate(model, data.test_split(dataset), device=device, **settings)
+    return Result(outcome, epochs, steps, time.perf_counter() - began, best, test)
+
+
+def assemble(
+    config: Config, dataset: data.DataSet, train_size: int, device: torch.device
+) -> tuple[nn.Module, int, Optimizer, LRScheduler]:
+    """Model, batch size in images, optimizer and scheduler of a run; raises UserError."""
+    model = build_model(config, math.prod(dataset.shape), len(dataset.classes)).to(device)
+    batch_size = resolve_batch_size(config, train_size, model)
+    total_steps = config.trainer.epochs * math.ceil(train_size / batch_size)
+    optimizer = build("optimizer", config.optimizer, model.parameters())
+    with refusals("schedule", config.schedule):
+        factor = instantiate(config.schedule["build"], total_steps=total_steps)
+        scheduler = LambdaLR(optimizer, factor)
+    return model, batch_size, optimizer, scheduler
+
+
+def check_buildable(config: Config, dataset: data.DataSet) -> None:
+    """Raise UserError for what only building shows: a batch larger than the split, a wrong key."""
+    train, _ = data.search_splits(dataset, config.data)
+    assemble(config, dataset, len(train), pick_device(config.device))
+
+
+def build_model(config: Config, inputs: int, classes: int) -> nn.Module:
+    """The network, initialised from the run's seed; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(config.seed, "initialisation"))
+        model = build("model", config.model, inputs, classes)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def build(group: str, settings: dict[str, Any], *arguments: Any) -> Any:
+    """Call the recipe under `build` of a config group (`_target_`, `_partial_: true`)."""
+    with refusals(group, settings):
+        return instantiate(settings["build"])(*arguments)
+
+
+@contextmanager
+def refusals(group: str, settings: dict[str, Any]) -> Iterator[None]:
+    """What a recipe refuses, as a UserError that names its config group."""
+    try:
+        yield
+    except (InstantiationException, TypeError, ValueError) as error:
+        line = str(error).splitlines()[0]
+        named = line.startswith(f"{group}.")
+        raise UserError(line if named else f"{group}={settings['name']}: {line}") from error
+
+
+def resolve_batch_size(config: Config, train_size: int, model: nn.Module) -> int:
+    """`trainer.batch_size` as a number of images; UserError where it doesn't fit the split."""
+    asked = config.trainer.batch_size
+    size = train_size if asked == "full" else int(asked)
+    allowed = f"1 to the training split's {train_size} images, or full"
+    check("trainer.batch_size", asked, size <= train_size, allowed)
+    if trainer.has_batchnorm(model) and 1 in (size, train_size % size):
+        raise UserError(
+            f"trainer.batch_size={asked}: leaves a batch of 1 of the {train_size} images, which "
+            "BatchNorm can't normalise; allowed is any size that doesn't, or model=mlp"
+        )
+    return size
+
+
+def pick_device(asked: Device) -> torch.device:
+    """The device to train on; asking for cuda where there is none is a UserError."""
+    there = torch.cuda.is_available()
+    check("device", asked.value, there or asked is not Device.cuda, "auto or cpu (no CUDA here)")
+    return torch.device("cuda" if there and asked is not Device.cpu else "cpu")
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """A seed of its own for each purpose, so that one's draws never shift another's."""
+    return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:7])

@@ -1,0 +1,1 @@
+"""Many runs: arms, search, workers, final runs, tables, and the command line."""

@@ -1,0 +1,221 @@
+"""The tables of a study, made from what MLflow holds, and their export.
+
+`trials` has one row per search and final run, failures included; `arms` one row per arm.
+Columns are those of the README; a figure that isn't there is empty. CSV and Parquet keep full
+precision; Markdown and LaTeX are rounded for a page.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from rich import box
+from rich.table import Table
+from scipy import stats
+
+from pipeline.config import UserError, check
+from pipeline.results import Outcome
+from pipeline.tracking import Store, columns
+
+FORMATS = ("csv", "markdown", "latex", "parquet")
+
+
+def of_study(store: Store, study: str) -> dict[str, pd.DataFrame]:
+    """Every table of a study, by name."""
+    rows = trials(store, study)
+    return {"trials": rows, "arms": arms(rows)}
+
+
+def trials(store: Store, study: str) -> pd.DataFrame:
+    """One row per search and final run of a study, oldest first; raises UserError without any."""
+    found = store.runs(store.find_experiment(study), "tags.phase != 'study'")
+    rows = [_row(run) for run in columns(found)]
+    if not rows:
+        raise UserError(f"study={study}: no run logged yet; optstudy run study={study}")
+    tuned = list(dict.fromkeys(key for row in rows for key in row["tuned"]))
+    order = [*HEAD, *tuned, *TAIL]
+    return pd.DataFrame([row | row["tuned"] for row in rows], columns=order)
+
+
+HEAD = ("study", "arm", "phase", "trial", "seed", "outcome")
+TAIL = (
+    "val_accuracy",
+    "best_epoch",
+    "test_accuracy",
+    "epochs",
+    "steps",
+    "seconds",
+    "run_id",
+)
+
+
+def _row(run: dict[str, Any]) -> dict[str, Any]:
+    pairs = (override.partition("=") for override in json.loads(run["tags.suggested"]))
+    best_epoch = run.get("metrics.best/epoch")
+    return {
+        "study": run["tags.study"],
+        "arm": run["tags.arm"],
+        "phase": run["tags.phase"],
+        "trial": int(run["tags.trial"]),
+        "seed": int(run["params.seed"]),
+        "outcome": run.get("tags.outcome", "running"),
+        "tuned": {key: _value(text) for key, _, text in pairs},
+        "val_accuracy": run.get("metrics.best/val_accuracy"),
+        "best_epoch": None if best_epoch is None else int(best_epoch),
+        "test_accuracy": run.get("metrics.test/accuracy"),
+        "epochs": _number(run.get("tags.epochs"), int),
+        "steps": _number(run.get("tags.steps"), int),
+        "seconds": _number(run.get("tags.seconds"), float),
+        "run_id": run["run_id"],
+    }
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text) if "e" in text or "." in text else yaml.safe_load(text)
+    except ValueError:
+        return text
+
+
+def _number(text: str | None, kind: Callable[[str], float]) -> float | None:
+    return None if text is None else kind(text)
+
+
+def arms(trials: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm: its best trial's hyperparameters, its final runs' test accuracy, counts.
+
+    The best is the complete search trial of the highest validation accuracy, the earliest of
+    equals; `test_accuracy_low` and `_high` bound the 95 % t-interval of the mean over seeds, and
+    are empty below two. `seconds` sums all the arm's runs.
+    """
+    tuned = [c for c in trials.columns if c not in (*HEAD, *TAIL)]
+    rows = []
+    for (study, arm), runs in trials.groupby(["study", "arm"], sort=False):
+        search = runs[runs["phase"] == "search"]
+        complete = search[search["outcome"] == "complete"]
+        row: dict[str, Any] = {"study": study, "arm": arm}
+        test = pd.Series(dtype=float)
+        if not complete.empty:
+            best = complete.sort_values(["val_accuracy", "trial"], ascending=[False, True]).iloc[0]
+            row |= {key: best[key] for key in [*tuned, "val_accuracy"]}
+            finals = runs[(runs["phase"] == "final") & (runs["trial"] == best["trial"])]
+            test = finals["test_accuracy"].dropna().astype(float)
+        low, high = interval(test)
+        row |= {
+            "test_accuracy_mean": test.mean() if len(test) else None,
+            "test_accuracy_low": low,
+            "test_accuracy_high": high,
+            "finals": len(test),
+        }
+        row |= {outcome.value: int((search["outcome"] == outcome).sum()) for outcome in Outcome}
+        rows.append(row | {"seconds": runs["seconds"].astype(float).sum()})
+    measured = ("val_accuracy", "test_accuracy_mean", "test_accuracy_low", "test_accuracy_high")
+    order = ["study", "arm", *tuned, *measured, "finals", *(o.value for o in Outcome), "seconds"]
+    return pd.DataFrame(rows, columns=order)
+
+
+def interval(values: "pd.Series[float]") -> tuple[float | None, float | None]:
+    """95 % Student t-interval of the mean; (None, None) below two values.
+
+    Assumes independent, roughly normal values; of equal ones it is that value.
+    """
+    if len(values) < 2:
+        return None, None
+    error = stats.sem(values)
+    if error == 0:
+        return float(values.mean()), float(values.mean())
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=error)
+    return float(low), float(high)
+
+
+def export(tables: dict[str, pd.DataFrame], folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write every table in every format; returns the files. Raises UserError."""
+    check_formats(formats)
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, frame in tables.items():
+            for wanted in formats:
+                written.append(_write(frame, folder / name, wanted))
+    except OSError as error:
+        raise UserError(f"out={folder}: can't be written: {error}") from error
+    return written
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise UserError for a format that isn't one."""
+    for wanted in formats:
+        check("formats", wanted, wanted in FORMATS, f"any of {', '.join(FORMATS)}")
+
+
+def _write(frame: pd.DataFrame, path: Path, wanted: str) -> Path:
+    if wanted == "csv":
+        frame.to_csv(path := path.with_suffix(".csv"), index=False)
+    elif wanted == "parquet":
+        frame.to_parquet(path := path.with_suffix(".parquet"), index=False)
+    elif wanted == "markdown":
+        path = path.with_suffix(".md")
+        path.write_text(rounded(frame).to_markdown(index=False, disable_numparse=True) + "\n")
+    else:
+        path = path.with_suffix(".tex")
+        styled = rounded(frame).rename(columns=_latex).map(_latex).style.hide(axis="index")
+        path.write_text(styled.to_latex(hrules=True))
+    return path
+
+
+def summary(arms: pd.DataFrame) -> pd.DataFrame:
+    """The arms table as a terminal shows it: the tuned hyperparameters joined in one column."""
+    measured = ("study", "arm", "finals", "seconds", *(o.value for o in Outcome))
+    tuned = [c for c in arms.columns if c not in measured and "accuracy" not in c]
+    text = rounded(arms)
+    return pd.DataFrame(
+        {
+            "arm": text["arm"],
+            "best of its search": [
+                " ".join(f"{key}={row[key]}" for key in tuned if row[key])
+                for _, row in text.iterrows()
+            ],
+            "validation accuracy": text["val_accuracy"],
+            "test accuracy": text["test_accuracy_mean"],
+            "95 % interval": [
+                f"{low} – {high}" if low else ""
+                for low, high in zip(
+                    text["test_accuracy_low"], text["test_accuracy_high"], strict=True
+                )
+            ],
+            "final runs": text["finals"],
+        }
+    )
+
+
+def on_screen(frame: pd.DataFrame) -> Table:
+    """A table of text for the terminal."""
+    shown = Table(box=box.SIMPLE_HEAD)
+    for column in frame.columns:
+        shown.add_column(column, overflow="fold")
+    for row in frame.itertuples(index=False):
+        shown.add_row(*row)
+    return shown
+
+
+def rounded(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as text for a page: accuracies to 4 places, seconds whole, else 3 digits."""
+
+    def text(column: str, value: Any) -> str:
+        if value is None or pd.isna(value):
+            return ""
+        if isinstance(value, float):
+            if "accuracy" in column:
+                return f"{value:.4f}"
+            return f"{value:.0f}" if column == "seconds" else f"{value:.3g}"
+        return str(value)
+
+    shown = {c: [text(c, v) for v in frame[c].astype(object)] for c in frame.columns}
+    return pd.DataFrame(shown, columns=list(frame.columns))
+
+
+def _latex(text: str) -> str:
+    return text.replace("_", r"\_").replace("%", r"\%")
