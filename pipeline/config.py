@@ -70,8 +70,6 @@ class DataConfig:
     build: dict[str, Any] = MISSING
 
     def __post_init__(self) -> None:
-        if self.root == MISSING:
-            raise UserError("data.root: not given; it is the folder of images, data.root=DIR")
         check("data.validation", self.validation, 0 < self.validation < 1, "a share in (0, 1)")
         check("data.split_seed", self.split_seed, self.split_seed >= 0, "a whole number ≥ 0")
 
@@ -273,10 +271,11 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     cause = error.__cause__ if error.__cause__ is not None else error
     key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
     first = str(cause).splitlines()[0]
-    given = next((o for o in overrides if o.lstrip("+~").startswith(f"{key}=")), None)
+    given = next((o for o in overrides if re.match(rf"[+~]*{re.escape(str(key))}[.=]", o)), None)
     if isinstance(cause, ConfigKeyError | AttributeError) and given is not None and key is not None:
         known = [*flat(compose(), keys=(*RUN_KEYS, "search_space", "tracking")), *RUN_KEYS]
-        return f"{given}: no such key{did_you_mean(str(key), known)}"
+        wrong = given.partition("=")[0]
+        return f"{given}: no such key{did_you_mean(wrong, known)}"
     return f"{given or key}: {first}" if given or key else first
 
 

@@ -4,6 +4,7 @@ Everything heavy is imported inside the verb that needs it, so that help and err
 """
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -174,7 +175,7 @@ def interrupted(study: "Study", coordinator: "Coordinator") -> Exception:
     """What Ctrl-C ends with: what is kept, and how to go on."""
     from pipeline.config import UserError
 
-    command = " ".join(["optstudy run", *study.overrides])
+    command = shlex.join(["optstudy", "run", *study.overrides])
     return UserError(
         f"interrupted; {coordinator.missing()} runs are missing, go on with: {command}"
     )
@@ -341,8 +342,8 @@ def one_line_errors() -> Iterator[None]:
 
     try:
         yield
-    except KeyboardInterrupt:
-        sys.exit("optstudy: interrupted")
+    except KeyboardInterrupt as interrupt:
+        sys.exit(f"optstudy: {interrupt.args[0] if interrupt.args else 'interrupted'}")
     except (UserError, OSError) as error:
         if full:
             raise

@@ -6,6 +6,7 @@ killed study is a journal whose RUNNING trials are trained again, at the same po
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -282,7 +283,7 @@ class Coordinator:
 
     def publish(self, files: Iterable[Path], answer: str) -> None:
         """Attach tables to the study's run; its note says what was asked and found."""
-        command = " ".join(["optstudy run", *self.study.overrides])
+        command = shlex.join(["optstudy", "run", *self.study.overrides])
         self.store.attach(self.parent, files)
         self.store.note(self.parent, f"{self.study.budget.question}\n\n{answer}\n\n`{command}`")
         self.store.end(self.parent)

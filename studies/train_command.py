@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,8 +17,30 @@ from pipeline.results import Epoch, Result
 from pipeline.train import check_buildable, run
 
 
-def logged_run(composed: DictConfig, overrides: list[str], console: Console) -> Result:
-    """One plain run, logged to MLflow under the experiment `train`, with live progress."""
+def main(arguments: list[str]) -> None:
+    """Hydra's own application, so that its flags work: -m, --cfg job, --config-dir, …
+
+    In a multirun a combination that can't be run is reported, and the others go on.
+    """
+    refused: list[UserError] = []
+
+    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+    def application(composed: DictConfig) -> None:
+        try:
+            logged_run(composed, list(HydraConfig.get().overrides.task))
+        except UserError as error:
+            refused.append(error)
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise to us what Hydra would print over many lines
+    sys.argv = ["optstudy train", *arguments, *search_path()]
+    with config_errors(arguments):
+        application()
+    if refused:
+        raise UserError("; ".join(map(str, refused)))
+
+
+def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
+    """One run under MLflow's experiment `train`; prints how it goes and how it ended."""
     config = typed(composed)
     dataset = data.prepare(config.data)
     check_buildable(config, dataset)
@@ -32,58 +56,55 @@ def logged_run(composed: DictConfig, overrides: list[str], console: Console) -> 
         tags=tags | tracking.environment(),
         texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    folder = store.scratch()
+    weights = store.scratch() / f"{run_id}.pt"
     try:
-        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-            bar = progress.add_task("training", total=config.trainer.epochs)
+        with following(config.trainer.epochs) as show:
 
             def on_epoch(epoch: Epoch) -> bool:
                 store.log(run_id, epoch)
-                line = _epoch_line(epoch, config.trainer.epochs)
-                progress.update(bar, advance=1, description=line)
-                if not console.is_terminal:
-                    print(line, flush=True)
+                show(epoch)
                 return False
 
-            weights = folder / f"{run_id}.pt"
             result = run(config, dataset, on_epoch=on_epoch, weights=weights)
         store.finish(run_id, result, weights=weights if weights.exists() else None)
     except BaseException as error:
-        store.interrupt(run_id, str(error))
+        store.interrupt(run_id, str(error) or "interrupted")
         if isinstance(error, KeyboardInterrupt):
-            raise UserError(f"interrupted; the epochs so far are in MLflow, run {run_id}") from None
+            kept = f"interrupted; the epochs so far are in MLflow, run {run_id}"
+            raise KeyboardInterrupt(kept) from None
         raise
     finally:
-        (folder / f"{run_id}.pt").unlink(missing_ok=True)
-    best = (
-        "no epoch ended"
-        if result.best is None
-        else (
-            f"best validation accuracy {result.best.val_accuracy:.4f} at epoch {result.best.epoch}"
-        )
-    )
-    print(f"{result.outcome} · {best} · {result.seconds:.1f} s · run {run_id}", flush=True)
+        weights.unlink(missing_ok=True)
+    print(f"{result.outcome} · {in_words(result)} · {result.seconds:.1f} s · run {run_id}")
     return result
 
 
-def _epoch_line(epoch: Epoch, epochs: int) -> str:
-    return (
-        f"epoch {epoch.epoch}/{epochs}  train loss {epoch.train_loss:.4f} "
-        f"accuracy {epoch.train_accuracy:.4f}  validation loss {epoch.val_loss:.4f} "
-        f"accuracy {epoch.val_accuracy:.4f}  lr {epoch.lr:.3g}"
-    )
-
-
-def main(arguments: list[str]) -> None:
-    """`optstudy train [Hydra flags and overrides]`: Hydra's own application, multirun included."""
+@contextmanager
+def following(epochs: int) -> Iterator[Callable[[Epoch], None]]:
+    """A live progress bar on the terminal, or a plain line per epoch where there is none."""
     console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
 
-    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-    def application(composed: DictConfig) -> None:
-        logged_run(composed, list(HydraConfig.get().overrides.task), console)
+    def show(epoch: Epoch) -> None:
+        line = (
+            f"epoch {epoch.epoch}/{epochs}  train loss {epoch.train_loss:.4f} "
+            f"accuracy {epoch.train_accuracy:.4f}  validation loss {epoch.val_loss:.4f} "
+            f"accuracy {epoch.val_accuracy:.4f}  lr {epoch.lr:.3g}"
+        )
+        if console.is_terminal:
+            bar.update(task, advance=1, description=line)
+        else:
+            print(line, flush=True)
 
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise to us what Hydra would print over many lines
-    sys.argv = ["optstudy train", *arguments, *search_path()]
-    with config_errors(arguments):
-        application()
+    with bar:
+        task = bar.add_task("training", total=epochs)
+        yield show
+
+
+def in_words(result: Result) -> str:
+    """The best epoch, or that there is none."""
+    if result.best is None:
+        return f"no epoch ended, stopped at step {result.steps}"
+    best = result.best
+    return f"best validation accuracy {best.val_accuracy:.4f} at epoch {best.epoch}"

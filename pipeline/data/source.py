@@ -106,7 +106,7 @@ def root_folder(root: str | None) -> Path:
     Raises UserError where it is unset, a file, or may not be read.
     """
     if not root:
-        raise UserError(f"data.root={root}: allowed is a folder")
+        raise UserError(f"data.root={root}: allowed is a folder of images, data.root=DIR")
     folder = Path(root).expanduser().absolute()
     readable = os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)
     check("data.root", folder, readable or not os.path.lexists(folder), "a readable folder")
