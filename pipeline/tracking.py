@@ -71,7 +71,10 @@ class Store:
         with self.errors():
             if self.client.get_experiment_by_name(name) is None:
                 place = None if self.local is None else f"file://{self.local}/artifacts/{name}"
-                return str(self.client.create_experiment(name, artifact_location=place))
+                kind = {
+                    "mlflow.experimentKind": "custom_model_development"
+                }  # the UI's fitting view
+                return str(self.client.create_experiment(name, place, kind))
         return self.find_experiment(name)
 
     def find_experiment(self, name: str) -> str:
@@ -190,6 +193,11 @@ class Store:
                 found += page
                 token = page.token or None
         return found
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """Every (step, value) of a run's metric, in the order of logging."""
+        with self.errors():
+            return [(m.step, m.value) for m in self.client.get_metric_history(run_id, metric)]
 
     def scratch(self) -> Path:
         """The folder for weights on their way to the store: mlruns/checkpoints."""

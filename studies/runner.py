@@ -275,9 +275,12 @@ class Coordinator:
         if found:
             return str(found[0].info.run_id)
         name = f"study {self.study.name}"
-        run_id = self.store.start(
-            self.experiment, name, params={}, tags=self.tags | {"phase": "study"}
-        )
+        tags = {
+            "phase": "study",
+            "question": self.study.budget.question,
+            "command": shlex.join(["optstudy", "run", *self.study.overrides]),
+        }
+        run_id = self.store.start(self.experiment, name, params={}, tags=self.tags | tags)
         self.store.note(run_id, self.study.budget.question)
         return run_id
 

@@ -95,14 +95,11 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (study, arm), runs in trials.groupby(["study", "arm"], sort=False):
         search = runs[runs["phase"] == "search"]
-        complete = search[search["outcome"] == "complete"]
         row: dict[str, Any] = {"study": study, "arm": arm}
         test = pd.Series(dtype=float)
-        if not complete.empty:
-            best = complete.sort_values(["val_accuracy", "trial"], ascending=[False, True]).iloc[0]
+        if (best := best_row(runs)) is not None:
             row |= {key: best[key] for key in [*tuned, "val_accuracy"]}
-            finals = runs[(runs["phase"] == "final") & (runs["trial"] == best["trial"])]
-            test = finals["test_accuracy"].dropna().astype(float)
+            test = counting_finals(runs)["test_accuracy"].dropna().astype(float)
         low, high = interval(test)
         row |= {
             "test_accuracy_mean": test.mean() if len(test) else None,
@@ -115,6 +112,31 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
     measured = ("val_accuracy", "test_accuracy_mean", "test_accuracy_low", "test_accuracy_high")
     order = ["study", "arm", *tuned, *measured, "finals", *(o.value for o in Outcome), "seconds"]
     return pd.DataFrame(rows, columns=order)
+
+
+def counting_finals(trials: pd.DataFrame) -> pd.DataFrame:
+    """The final runs that count: those of each arm's present best trial, by arm and seed."""
+    kept = [
+        runs[(runs["phase"] == "final") & (runs["trial"] == best["trial"])].sort_values("seed")
+        for _, runs in trials.groupby("arm", sort=False)
+        if (best := best_row(runs)) is not None
+    ]
+    return pd.concat(kept) if kept else trials.iloc[:0]
+
+
+def best_row(runs: pd.DataFrame) -> "pd.Series[Any] | None":
+    """An arm's best: its complete search trial of the highest validation accuracy.
+
+    Of equals the earliest; None where no trial is complete.
+    """
+    complete = runs[(runs["phase"] == "search") & (runs["outcome"] == "complete")]
+    ranked = complete.sort_values(["val_accuracy", "trial"], ascending=[False, True])
+    return None if ranked.empty else ranked.iloc[0]
+
+
+def comparisons(trials: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """One row per pair of arms."""
+    return pd.DataFrame()
 
 
 def interval(values: "pd.Series[float]") -> tuple[float | None, float | None]:

@@ -1,0 +1,105 @@
+"""All that is stored of a study, in one place: what tables, diagnosis, plots and report read.
+
+Runs and their curves come from MLflow, definitions and budgets from the journal. Adds nothing by
+hand: a figure that isn't stored is missing here, and said to be.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from pipeline.config import Config
+from pipeline.tracking import Store, columns
+from studies import storage, tables
+
+CURVES = {
+    "epoch": "epoch",
+    "seconds": "seconds",
+    "train_loss": "train/loss",
+    "train_accuracy": "train/accuracy",
+    "val_loss": "val/loss",
+    "val_accuracy": "val/accuracy",
+    "lr": "lr",
+    "grad_norm": "grad_norm",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One study as it stands.
+
+    `trials`, `arms` and `comparisons` are the tables. `curves` has one row per epoch of every
+    final run that counts (the present best trial's): arm, seed, run_id, step and the columns of
+    CURVES. `definitions[arm]` is what the arm fixes and searches, flat, and `budgets[arm]` its
+    `trials` and `finals`; both are empty where the journal is gone. `provenance` is one figure
+    per name: commit, versions, data set, fingerprint, machine.
+    """
+
+    study: str
+    question: str
+    command: str
+    trials: pd.DataFrame
+    arms: pd.DataFrame
+    comparisons: pd.DataFrame
+    curves: pd.DataFrame
+    definitions: Mapping[str, Mapping[str, Any]]
+    budgets: Mapping[str, Mapping[str, int]]
+    provenance: Mapping[str, str]
+
+
+def gather(config: Config, store: Store, study: str) -> Evidence:
+    """Read a study's evidence; raises UserError where nothing of it is logged."""
+    trials = tables.trials(store, study)
+    arms = tables.arms(trials)
+    attributes = _journal(config, study)
+    parents = columns(store.runs(store.find_experiment(study), "tags.phase = 'study'"))
+    tags = parents[0] if parents else {}
+    questions = [values["question"] for values in attributes.values()]
+    budget = {
+        arm: {"trials": values["trials"], "finals": values["finals"]}
+        for arm, values in attributes.items()
+    }
+    return Evidence(
+        study=study,
+        question=questions[0] if questions else tags.get("tags.question", ""),
+        command=tags.get("tags.command", ""),
+        trials=trials,
+        arms=arms,
+        comparisons=tables.comparisons(trials, arms),
+        curves=_curves(store, tables.counting_finals(trials)),
+        definitions={arm: values["definition"] for arm, values in attributes.items()},
+        budgets=budget,
+        provenance=_provenance(tags),
+    )
+
+
+def _journal(config: Config, study: str) -> dict[str, dict[str, Any]]:
+    if study not in storage.existing(config):
+        return {}
+    kept = storage.reading(config, study)
+    summaries = optuna.get_all_study_summaries(kept)
+    return {
+        s.study_name.partition("/")[2]: s.user_attrs
+        for s in summaries
+        if "definition" in s.user_attrs
+    }
+
+
+def _curves(store: Store, finals: pd.DataFrame) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for final in finals.itertuples():
+        steps: dict[int, dict[str, Any]] = {}
+        for column, metric in CURVES.items():
+            for step, value in store.history(str(final.run_id), metric):
+                steps.setdefault(step, {})[column] = value
+        named = {"arm": final.arm, "seed": final.seed, "run_id": final.run_id}
+        rows += [{**named, "step": step, **values} for step, values in sorted(steps.items())]
+    return pd.DataFrame(rows, columns=["arm", "seed", "run_id", "step", *CURVES])
+
+
+def _provenance(tags: Mapping[str, Any]) -> dict[str, str]:
+    prefixes = ("tags.version.", "tags.git.", "tags.data.", "tags.machine")
+    return {k.removeprefix("tags."): str(v) for k, v in tags.items() if k.startswith(prefixes)}
