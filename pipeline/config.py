@@ -88,8 +88,8 @@ class TrainerConfig:
         check("trainer.epochs", self.epochs, self.epochs >= 1, "a whole number ≥ 1")
         check("trainer.threads", self.threads, self.threads >= 1, "a whole number ≥ 1")
         size = self.batch_size
-        whole = isinstance(size, int) and not isinstance(size, bool) and size >= 1
-        check("trainer.batch_size", size, whole or size == "full", "a whole number ≥ 1, or full")
+        fits = is_whole(size) or size == "full"
+        check("trainer.batch_size", size, fits, "a whole number ≥ 1, or full")
 
 
 @dataclass
@@ -148,8 +148,12 @@ class Config:
 
     def __post_init__(self) -> None:
         check("seed", self.seed, self.seed >= 0, "a whole number ≥ 0")
-        whole = isinstance(self.workers, int) and self.workers >= 1
-        check("workers", self.workers, whole or self.workers == "auto", "a number ≥ 1, or auto")
+        check(
+            "workers",
+            self.workers,
+            is_whole(self.workers) or self.workers == "auto",
+            "a number ≥ 1, or auto",
+        )
         for key in ("lr", "eps"):
             if key in self.optimizer:
                 _check_number(f"optimizer.{key}", self.optimizer[key], 0, math.inf, open_low=True)
@@ -164,10 +168,7 @@ RUN_KEYS = ("data", "model", "optimizer", "schedule", "trainer", "seed", "device
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
     """Compose conf/config.yaml with Hydra overrides; an invalid override raises UserError."""
-    keys = [override_key(override) for override in overrides]
-    for key, override in zip(keys, overrides, strict=True):
-        if key.startswith("study.") and "study" not in keys:
-            raise UserError(f"{override}: no study is chosen; study=NAME comes first")
+    check_overrides(overrides)
     with config_errors(overrides):
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -176,9 +177,9 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
 def typed(composed: DictConfig) -> Config:
     """The composed configuration as dataclasses, every value checked; raises UserError."""
-    extra = [str(key) for key in composed if key not in Config.__dataclass_fields__]
-    if extra:
-        raise UserError(f"+{extra[0]}: no such key{did_you_mean(extra[0], map(str, composed))}")
+    for key in map(str, composed):
+        if key not in (known := Config.__dataclass_fields__):
+            raise UserError(f"{key}: no such key{did_you_mean(key, known)}")
     with config_errors(()):
         config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
@@ -199,6 +200,19 @@ def flat(composed: DictConfig, keys: Iterable[str] = RUN_KEYS) -> dict[str, Any]
             yield path, node
 
     return dict(walk({key: resolved[key] for key in keys}, ""))
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raise UserError for what Hydra would take and we would then silently ignore."""
+    keys = [override_key(override) for override in overrides]
+    for key, override in zip(keys, overrides, strict=True):
+        if key.startswith("study.") and "study" not in keys:
+            raise UserError(f"{override}: no study is chosen; study=NAME comes first")
+        if override[0] == "~" or (override[0] == "+" and ".build." not in key):
+            raise UserError(
+                f"{override}: no such key{_near_key(key)}; allowed are KEY=VALUE for a key that "
+                "is there, and +GROUP.build.NAME=VALUE for one more argument of what it builds"
+            )
 
 
 def override_key(override: str) -> str:
@@ -245,6 +259,11 @@ def check(key: str, value: object, valid: bool, allowed: str) -> None:
         raise UserError(f"{key}={value}: allowed is {allowed}")
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number ≥ 1 (true isn't one)."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """` (did you mean a or b?)`, or nothing where no name is near."""
     near = difflib.get_close_matches(wrong, set(known), n=2, cutoff=0.6)
@@ -263,7 +282,9 @@ def config_errors(overrides: Sequence[str]) -> Iterator[None]:
         raise UserError(
             f"{group}={name}: no such option{near}; allowed: {', '.join(known)}"
         ) from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except UserError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_one_line(error, overrides)) from error
 
 
@@ -273,15 +294,22 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     first = str(cause).splitlines()[0]
     given = next((o for o in overrides if re.match(rf"[+~]*{re.escape(str(key))}[.=]", o)), None)
     if isinstance(cause, ConfigKeyError | AttributeError) and given is not None and key is not None:
-        known = [*flat(compose(), keys=(*RUN_KEYS, "search_space", "tracking")), *RUN_KEYS]
-        wrong = given.partition("=")[0]
-        return f"{given}: no such key{did_you_mean(wrong, known)}"
+        return f"{given}: no such key{_near_key(given.partition('=')[0])}"
     return f"{given or key}: {first}" if given or key else first
 
 
+def _near_key(wrong: str) -> str:
+    known = flat(compose(), (*RUN_KEYS, "search_space", "tracking"))
+    return did_you_mean(wrong, known) or did_you_mean(wrong, Config.__dataclass_fields__)
+
+
 def _check_number(key: str, value: object, low: float, high: float, open_low: bool = False) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = number and (low < value if open_low else low <= value) and value < high  # type: ignore[operator]
+    inside = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and (low < value if open_low else low <= value)
+        and value < high
+    )
     check(key, value, inside, f"a number in {'(' if open_low else '['}{low}, {high})")
 
 

@@ -15,13 +15,14 @@ def mlp(inputs: int, classes: int, *, hidden: Sequence[int], batchnorm: str) -> 
     it as in the paper. Weights start as torch's Linear does, U(±1/√fan_in), from torch's global
     generator. Raises ValueError for a width < 1 or another `batchnorm`.
     """
-    if isinstance(hidden, int | str) or any(not isinstance(w, int) or w < 1 for w in hidden):
+    widths = list(hidden) if isinstance(hidden, Sequence) and not isinstance(hidden, str) else [0]
+    if any(not isinstance(w, int) or isinstance(w, bool) or w < 1 for w in widths):
         raise ValueError(f"model.hidden={hidden}: allowed is a list of whole numbers ≥ 1")
     if batchnorm not in ("none", "after", "before"):
         raise ValueError(f"model.batchnorm={batchnorm}: allowed is none, after or before")
     layers: list[nn.Module] = []
     width = inputs
-    for units in hidden:
+    for units in widths:
         layers.append(nn.Linear(width, units))
         if batchnorm == "before":
             layers.append(nn.BatchNorm1d(units))

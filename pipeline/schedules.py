@@ -19,20 +19,21 @@ def linear(step: int, total_steps: int, *, end_fraction: float, decay_steps: flo
 
     `end_fraction` is ε_τ / ε_0 in [0, 1].
     """
-    _check("end_fraction", end_fraction, 0 <= end_fraction <= 1, "in [0, 1]")
+    _check("end_fraction", end_fraction, 0, 1)
     alpha = min(step / _in_steps(decay_steps, total_steps), 1.0)
     return (1 - alpha) + alpha * end_fraction
 
 
 def staircase(step: int, total_steps: int, *, decay_rate: float, decay_steps: float) -> float:
     """ε_k = ε_0 · decay_rate^⌊k / decay_steps⌋, `decay_rate` in (0, 1]."""
-    _check("decay_rate", decay_rate, 0 < decay_rate <= 1, "in (0, 1]")
-    return float(decay_rate ** math.floor(step / _in_steps(decay_steps, total_steps)))
+    _check("decay_rate", decay_rate, math.ulp(0), 1)
+    # A share such as 0.07 of 100 steps is 7.000000000000001: round that off before the floor.
+    return float(decay_rate ** math.floor(step / _in_steps(decay_steps, total_steps) + 1e-9))
 
 
 def exponential(step: int, total_steps: int, *, decay_rate: float, decay_steps: float) -> float:
     """ε_k = ε_0 · decay_rate^(k / decay_steps), `decay_rate` in (0, 1]."""
-    _check("decay_rate", decay_rate, 0 < decay_rate <= 1, "in (0, 1]")
+    _check("decay_rate", decay_rate, math.ulp(0), 1)
     return float(decay_rate ** (step / _in_steps(decay_steps, total_steps)))
 
 
@@ -41,19 +42,22 @@ def cosine(step: int, total_steps: int, *, end_fraction: float, decay_steps: flo
 
     SGDR without restarts (Loshchilov & Hutter 2017); `end_fraction` is ε_τ / ε_0 in [0, 1].
     """
-    _check("end_fraction", end_fraction, 0 <= end_fraction <= 1, "in [0, 1]")
+    _check("end_fraction", end_fraction, 0, 1)
     alpha = min(step / _in_steps(decay_steps, total_steps), 1.0)
     return end_fraction + (1 - end_fraction) * (1 + math.cos(math.pi * alpha)) / 2
 
 
 def _in_steps(decay_steps: float, total_steps: int) -> float:
-    if isinstance(decay_steps, int) and decay_steps >= 1:
+    if isinstance(decay_steps, float) and 0 < decay_steps <= 1:
+        return decay_steps * total_steps
+    if isinstance(decay_steps, int) and not isinstance(decay_steps, bool) and decay_steps >= 1:
         return decay_steps
-    share = isinstance(decay_steps, float) and 0 < decay_steps <= 1
-    _check("decay_steps", decay_steps, share, "a whole number of steps ≥ 1, or a share in (0, 1.0]")
-    return decay_steps * total_steps
+    allowed = "a whole number of steps ≥ 1, or a share of the run in (0, 1.0]"
+    raise ValueError(f"schedule.decay_steps={decay_steps}: allowed is {allowed}")
 
 
-def _check(key: str, value: float, valid: bool, allowed: str) -> None:
-    if not valid:
-        raise ValueError(f"schedule.{key}={value}: allowed is {allowed}")
+def _check(key: str, value: float, low: float, high: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and low <= value <= high):
+        span = f"[0, {high}]" if low == 0 else f"(0, {high}]"
+        raise ValueError(f"schedule.{key}={value}: allowed is a number in {span}")

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -114,29 +115,11 @@ class Store:
 
     def log(self, run_id: str, epoch: Epoch) -> None:
         """One batched call per epoch, against the step."""
-        metrics = {
-            "train/loss": epoch.train_loss,
-            "train/accuracy": epoch.train_accuracy,
-            "val/loss": epoch.val_loss,
-            "val/accuracy": epoch.val_accuracy,
-            "lr": epoch.lr,
-            "grad_norm": epoch.grad_norm,
-            "epoch": epoch.epoch,
-            "seconds": epoch.seconds,
-            "images_per_second": epoch.images_per_second,
-        }
-        self._metrics(run_id, metrics, epoch.step)
+        self._metrics(run_id, epoch_metrics(epoch), epoch.step)
 
     def finish(self, run_id: str, result: Result, *, weights: Path | None = None) -> None:
         """Log the best epoch (and the test set's figures), the outcome, and end the run."""
-        metrics: dict[str, float] = {}
-        if result.best is not None:
-            metrics["best/val_accuracy"] = result.best.val_accuracy
-            metrics["best/val_loss"] = result.best.val_loss
-            metrics["best/epoch"] = result.best.epoch
-        if result.test is not None:
-            metrics |= {"test/accuracy": result.test.accuracy, "test/loss": result.test.loss}
-        self._metrics(run_id, metrics, result.steps)
+        self._metrics(run_id, result_metrics(result), result.steps)
         tags = {"outcome": result.outcome, "epochs": result.epochs, "steps": result.steps}
         tags |= {"seconds": round(result.seconds, 3)}
         with self.errors():
@@ -194,6 +177,28 @@ class Store:
                 token = page.token or None
         return found
 
+    def run(self, run_id: str) -> Run:
+        """One run by its id; raises UserError where there is none, or it is deleted."""
+        try:
+            found: Run = self.client.get_run(run_id)
+        except MlflowException:
+            raise UserError(
+                f"run {run_id}: no such run in {self.uri}; optstudy ui lists them"
+            ) from None
+        check("run", run_id, found.info.lifecycle_stage == "active", "a run that isn't deleted")
+        return found
+
+    def text(self, run_id: str, file: str) -> str:
+        """The content of a small artifact."""
+        with self.errors(), TemporaryDirectory() as folder:
+            return Path(self.client.download_artifacts(run_id, file, folder)).read_text()
+
+    def count_test_evaluation(self, run_id: str) -> None:
+        """Note on a final run that the test set was evaluated for it once more."""
+        with self.errors():
+            before = self.client.get_run(run_id).data.tags.get("test_evaluations", "1")
+            self.client.set_tag(run_id, "test_evaluations", str(int(before) + 1))
+
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Every (step, value) of a run's metric, in the order of logging."""
         with self.errors():
@@ -223,6 +228,33 @@ class Store:
                 f"mlruns_dir={self.local}" if self.local is not None else f"tracking.uri={self.uri}"
             )
             raise UserError(f"{key}: can't be used: {reason}") from error
+
+
+def epoch_metrics(epoch: Epoch) -> dict[str, float]:
+    """An epoch's figures under the names MLflow shows."""
+    return {
+        "train/loss": epoch.train_loss,
+        "train/accuracy": epoch.train_accuracy,
+        "val/loss": epoch.val_loss,
+        "val/accuracy": epoch.val_accuracy,
+        "lr": epoch.lr,
+        "grad_norm": epoch.grad_norm,
+        "epoch": epoch.epoch,
+        "seconds": epoch.seconds,
+        "images_per_second": epoch.images_per_second,
+    }
+
+
+def result_metrics(result: Result) -> dict[str, float]:
+    """A run's closing figures: its best epoch, and the test set's in a final run."""
+    metrics: dict[str, float] = {}
+    if result.best is not None:
+        metrics["best/val_accuracy"] = result.best.val_accuracy
+        metrics["best/val_loss"] = result.best.val_loss
+        metrics["best/epoch"] = result.best.epoch
+    if result.test is not None:
+        metrics |= {"test/accuracy": result.test.accuracy, "test/loss": result.test.loss}
+    return metrics
 
 
 def serve(uri: str | None, mlruns_dir: str, host: str, port: str) -> None:

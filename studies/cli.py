@@ -28,6 +28,7 @@ optstudy: hyperparameter studies that settle questions
   optstudy run study=batchnorm     run or resume a study: search, final runs, tables
   optstudy status                  every study, and how far it is
   optstudy export study=batchnorm  its tables as CSV, Markdown, LaTeX and Parquet
+  optstudy replay RUN_ID           train a logged run again and compare
   optstudy ui                      browse every run in MLflow
 
 optstudy VERB --help says what a verb takes, with examples."""
@@ -264,6 +265,33 @@ def export(arguments: list[str]) -> None:
         print(path)
 
 
+def replay(arguments: list[str]) -> None:
+    """optstudy replay RUN_ID
+
+    Train a logged run again, from its override list, and compare every figure it logged:
+    identical, within tolerance (relative 1e-3), or environment differs, with the difference.
+    Exit status 0 for the first two. A final run's test evaluation is counted on that run.
+
+      optstudy replay 4dd07f52d9ab4675986319caee036d88
+    """
+    from pipeline.config import UserError, compose, typed
+
+    ids = [argument for argument in arguments if "=" not in argument]
+    if len(ids) != 1:
+        raise UserError("RUN_ID: allowed is one run's id, as the last line of train and MLflow say")
+    config = typed(compose([argument for argument in arguments if "=" in argument]))
+    from pipeline.tracking import Store
+    from studies.replay import describe as in_words
+    from studies.replay import replay as again
+    from studies.train_command import following
+
+    store = Store(config.tracking.uri, config.mlruns_dir)
+    with following() as show:
+        replayed = again(store, ids[0], show)
+    print(in_words(replayed, ids[0]))
+    sys.exit(0 if replayed.verdict in ("identical", "within tolerance") else 1)
+
+
 def ui(arguments: list[str]) -> None:
     """optstudy ui [port=5000] [host=127.0.0.1]
 
@@ -294,6 +322,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "run": run,
     "status": status,
     "export": export,
+    "replay": replay,
     "ui": ui,
 }
 

@@ -68,7 +68,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         command=tags.get("tags.command", ""),
         trials=trials,
         arms=arms,
-        comparisons=tables.comparisons(trials, arms),
+        comparisons=tables.comparisons(trials),
         curves=_curves(store, tables.counting_finals(trials)),
         definitions={arm: values["definition"] for arm, values in attributes.items()},
         budgets=budget,

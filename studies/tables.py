@@ -5,6 +5,7 @@ Columns are those of the README; a figure that isn't there is empty. CSV and Par
 precision; Markdown and LaTeX are rounded for a page.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,11 +15,11 @@ import pandas as pd
 import yaml
 from rich import box
 from rich.table import Table
-from scipy import stats
 
 from pipeline.config import UserError, check
 from pipeline.results import Outcome
 from pipeline.tracking import Store, columns
+from studies import statistics
 
 FORMATS = ("csv", "markdown", "latex", "parquet")
 
@@ -26,7 +27,7 @@ FORMATS = ("csv", "markdown", "latex", "parquet")
 def of_study(store: Store, study: str) -> dict[str, pd.DataFrame]:
     """Every table of a study, by name."""
     rows = trials(store, study)
-    return {"trials": rows, "arms": arms(rows)}
+    return {"trials": rows, "arms": arms(rows), "comparisons": comparisons(rows)}
 
 
 def trials(store: Store, study: str) -> pd.DataFrame:
@@ -49,6 +50,21 @@ TAIL = (
     "steps",
     "seconds",
     "run_id",
+)
+COMPARED = (
+    "study",
+    "arm_a",
+    "arm_b",
+    "difference",
+    "low",
+    "high",
+    "p_value",
+    "p_holm",
+    "p_better",
+    "p_better_low",
+    "p_better_high",
+    "seeds",
+    "verdict",
 )
 
 
@@ -100,11 +116,11 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
         if (best := best_row(runs)) is not None:
             row |= {key: best[key] for key in [*tuned, "val_accuracy"]}
             test = counting_finals(runs)["test_accuracy"].dropna().astype(float)
-        low, high = interval(test)
+        mean = statistics.mean(test)
         row |= {
-            "test_accuracy_mean": test.mean() if len(test) else None,
-            "test_accuracy_low": low,
-            "test_accuracy_high": high,
+            "test_accuracy_mean": mean.value,
+            "test_accuracy_low": mean.low,
+            "test_accuracy_high": mean.high,
             "finals": len(test),
         }
         row |= {outcome.value: int((search["outcome"] == outcome).sum()) for outcome in Outcome}
@@ -134,23 +150,40 @@ def best_row(runs: pd.DataFrame) -> "pd.Series[Any] | None":
     return None if ranked.empty else ranked.iloc[0]
 
 
-def comparisons(trials: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
-    """One row per pair of arms."""
-    return pd.DataFrame()
+def comparisons(trials: pd.DataFrame) -> pd.DataFrame:
+    """One row per pair of arms with final runs: test accuracies paired on their shared seeds.
 
-
-def interval(values: "pd.Series[float]") -> tuple[float | None, float | None]:
-    """95 % Student t-interval of the mean; (None, None) below two values.
-
-    Assumes independent, roughly normal values; of equal ones it is that value.
+    `arm_a` is the one of the higher mean; `difference` is A − B in accuracy with its 95 %
+    interval, `p_value` the sign-flip test's, `p_holm` corrected over the study's pairs, `p_better`
+    P(A > B). `verdict` follows a fixed rule (`statistics.verdict`).
     """
-    if len(values) < 2:
-        return None, None
-    error = stats.sem(values)
-    if error == 0:
-        return float(values.mean()), float(values.mean())
-    low, high = stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=error)
-    return float(low), float(high)
+    finals = counting_finals(trials).dropna(subset=["test_accuracy"])
+    by_seed = finals.pivot(index="seed", columns="arm", values="test_accuracy").astype(float)
+    arms = sorted(by_seed.columns, key=lambda arm: -by_seed[arm].mean())
+    pairs = list(itertools.combinations(arms, 2))
+    shared = [by_seed[list(pair)].dropna().to_numpy() for pair in pairs]
+    compared = [statistics.compare(seeds[:, 0], seeds[:, 1]) for seeds in shared]
+    corrected = statistics.holm([found.p_value for found in compared])
+    tested = max(1, sum(found.p_value is not None for found in compared))
+    rows = [
+        {
+            "study": trials["study"].iloc[0],
+            "arm_a": pair[0],
+            "arm_b": pair[1],
+            "difference": found.difference.value,
+            "low": found.difference.low,
+            "high": found.difference.high,
+            "p_value": found.p_value,
+            "p_holm": p_holm,
+            "p_better": found.p_better.value,
+            "p_better_low": found.p_better.low,
+            "p_better_high": found.p_better.high,
+            "seeds": found.seeds,
+            "verdict": statistics.verdict(found, p_holm, tested),
+        }
+        for pair, found, p_holm in zip(pairs, compared, corrected, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=list(COMPARED))
 
 
 def export(tables: dict[str, pd.DataFrame], folder: Path, formats: Sequence[str]) -> list[Path]:
@@ -230,7 +263,7 @@ def rounded(frame: pd.DataFrame) -> pd.DataFrame:
         if value is None or pd.isna(value):
             return ""
         if isinstance(value, float):
-            if "accuracy" in column:
+            if "accuracy" in column or column in ("difference", "low", "high"):
                 return f"{value:.4f}"
             return f"{value:.0f}" if column == "seconds" else f"{value:.3g}"
         return str(value)

@@ -12,7 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline import data
-from pipeline.config import UserError, conf_dir, config_errors, flat, search_path, typed
+from pipeline.config import (
+    UserError,
+    check_overrides,
+    conf_dir,
+    config_errors,
+    flat,
+    search_path,
+    typed,
+)
 from pipeline.results import Epoch, Result
 from pipeline.train import check_buildable, run
 
@@ -31,6 +39,9 @@ def main(arguments: list[str]) -> None:
         except UserError as error:
             refused.append(error)
 
+    check_overrides(
+        [a for a in arguments if "=" in a and not a.startswith(("-", "hydra", "+hydra"))]
+    )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise to us what Hydra would print over many lines
     sys.argv = ["optstudy train", *arguments, *search_path()]
     with config_errors(arguments):
@@ -58,11 +69,11 @@ def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
     )
     weights = store.scratch() / f"{run_id}.pt"
     try:
-        with following(config.trainer.epochs) as show:
+        with following() as show:
 
             def on_epoch(epoch: Epoch) -> bool:
                 store.log(run_id, epoch)
-                show(epoch)
+                show(epoch, config.trainer.epochs)
                 return False
 
             result = run(config, dataset, on_epoch=on_epoch, weights=weights)
@@ -80,25 +91,25 @@ def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
 
 
 @contextmanager
-def following(epochs: int) -> Iterator[Callable[[Epoch], None]]:
+def following() -> Iterator[Callable[[Epoch, int], None]]:
     """A live progress bar on the terminal, or a plain line per epoch where there is none."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
 
-    def show(epoch: Epoch) -> None:
+    def show(epoch: Epoch, epochs: int) -> None:
         line = (
             f"epoch {epoch.epoch}/{epochs}  train loss {epoch.train_loss:.4f} "
             f"accuracy {epoch.train_accuracy:.4f}  validation loss {epoch.val_loss:.4f} "
             f"accuracy {epoch.val_accuracy:.4f}  lr {epoch.lr:.3g}"
         )
         if console.is_terminal:
-            bar.update(task, advance=1, description=line)
+            bar.update(task, total=epochs, completed=epoch.epoch, description=line)
         else:
             print(line, flush=True)
 
     with bar:
-        task = bar.add_task("training", total=epochs)
+        task = bar.add_task("training", total=None)
         yield show
 
 

@@ -1,0 +1,141 @@
+"""`optstudy replay RUN_ID`: train a logged run again and compare every figure it logged.
+
+Bit for bit on the same machine and versions: a run depends on its configuration and its images
+alone. Timings (seconds, images_per_second) are not compared.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import Config, UserError, check, compose, flat, typed
+from pipeline.data import DataSet, prepare
+from pipeline.results import Epoch, Outcome, Result
+from pipeline.tracking import Store, columns, environment, epoch_metrics, result_metrics
+from pipeline.train import run
+
+TOLERANCE = 1e-3  # relative; what other versions or processors may change by rounding alone
+TIMINGS = ("seconds", "images_per_second")
+Figures = dict[tuple[str, int], float]  # (metric, step) → value
+
+
+@dataclass(frozen=True)
+class Replay:
+    """`verdict` is `identical`, `within tolerance`, `environment differs` or `differs`.
+
+    `largest` is the largest relative difference of a figure and `where` its metric and step;
+    `environment` says in words what differs from the machine, versions, commit, images or
+    configuration of the logged run; `compared` counts the figures.
+    """
+
+    verdict: str
+    compared: int
+    largest: float
+    where: str
+    environment: tuple[str, ...]
+
+
+def replay(
+    store: Store, run_id: str, on_epoch: Callable[[Epoch, int], None] = lambda epoch, epochs: None
+) -> Replay:
+    """Train run `run_id` again; raises UserError where it isn't there or can't be recomposed."""
+    logged = columns([store.run(run_id)])[0]
+    outcome = logged.get("tags.outcome")
+    phase = logged.get("tags.phase")
+    allowed = "a training that has ended (search, final or train)"
+    trained = phase in ("search", "final", "train") and outcome not in (None, Outcome.failed)
+    check("run", f"{run_id} ({phase}, {outcome or 'still open'})", trained, allowed)
+    overrides = [line for line in store.text(run_id, "overrides.txt").splitlines() if line]
+    try:
+        composed = compose(overrides)
+        config = typed(composed)
+    except UserError as error:
+        version = logged.get("tags.version.optstudy", "unknown")
+        raise UserError(f"run {run_id} was logged by version {version}: {error}") from error
+    dataset = prepare(config.data)
+    differences = _differences(logged, flat(composed), dataset)
+    epochs = int(logged["tags.epochs"])
+    figures = _train_again(config, dataset, str(phase), str(outcome), epochs, on_epoch)
+    if phase == "final":
+        store.count_test_evaluation(run_id)
+    return judge(_logged_figures(store, run_id, logged), figures, differences)
+
+
+def judge(logged: Figures, again: Figures, environment: tuple[str, ...]) -> Replay:
+    """Compare two sets of figures; one that only one side has is an infinite difference."""
+    largest, where = 0.0, ""
+    for key in sorted(logged.keys() | again.keys()):
+        difference = _relative(logged.get(key), again.get(key))
+        if difference > largest:
+            largest, where = difference, f"{key[0]} at step {key[1]}"
+    if largest == 0:
+        verdict = "identical"
+    elif largest <= TOLERANCE:
+        verdict = "within tolerance"
+    else:
+        verdict = "environment differs" if environment else "differs"
+    return Replay(verdict, len(logged), largest, where, environment)
+
+
+def _relative(a: float | None, b: float | None) -> float:
+    if a is None or b is None:
+        return math.inf
+    return 0.0 if a == b else abs(a - b) / max(abs(a), abs(b))
+
+
+def _train_again(
+    config: Config,
+    dataset: DataSet,
+    phase: str,
+    outcome: str,
+    epochs: int,
+    on_epoch: Callable[[Epoch, int], None],
+) -> Figures:
+    figures: Figures = {}
+
+    def record(epoch: Epoch) -> bool:
+        on_epoch(epoch, config.trainer.epochs)
+        figures.update({(name, epoch.step): v for name, v in epoch_metrics(epoch).items()})
+        return outcome == Outcome.pruned and epoch.epoch == epochs  # where its pruner stopped it
+
+    result: Result = run(config, dataset, on_epoch=record, final=phase == "final")
+    figures |= {(name, result.steps): v for name, v in result_metrics(result).items()}
+    return {key: v for key, v in figures.items() if key[0] not in TIMINGS and math.isfinite(v)}
+
+
+def _logged_figures(store: Store, run_id: str, logged: Mapping[str, Any]) -> Figures:
+    names = [key.removeprefix("metrics.") for key in logged if key.startswith("metrics.")]
+    return {
+        (name, step): value
+        for name in names
+        if name not in TIMINGS
+        for step, value in store.history(run_id, name)
+    }
+
+
+def _differences(
+    logged: Mapping[str, Any], now: Mapping[str, Any], dataset: DataSet
+) -> tuple[str, ...]:
+    here = environment() | {"data.fingerprint": dataset.fingerprint}
+    stored = {key.removeprefix("tags."): str(v) for key, v in logged.items()}
+    found = [
+        f"{key} was {stored.get(key, 'not logged')}, is {value}"
+        for key, value in here.items()
+        if stored.get(key) != value and key != "git.dirty"
+    ]
+    places = ("data.root", "data.cache")
+    for key in sorted(now.keys() - set(places)):
+        before = logged.get(f"params.{key}")
+        if before != str(now[key]):
+            found.append(f"{key} was {before}, is {now[key]}")
+    return tuple(found)
+
+
+def describe(replayed: Replay, run_id: str) -> str:
+    """The verdict in a line or more."""
+    lines = [f"{replayed.verdict} · {replayed.compared} figures compared · run {run_id}"]
+    if replayed.where:
+        lines.append(f"largest difference {replayed.largest:.3g} (relative): {replayed.where}")
+    lines += [f"environment: {difference}" for difference in replayed.environment]
+    return "\n".join(lines)

@@ -1,0 +1,39 @@
+"""Fixtures that tests of several modules share."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from pipeline import data
+from pipeline.config import compose, typed
+from pipeline.data import DataSet
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """scikit-learn's digits (1438 images 8×8×1 and 359 for testing), cached once for all tests."""
+    cache = tmp_path_factory.mktemp("digits")
+    return data.prepare(typed(compose(["data=digits", f"data.cache={cache}"])).data)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An mlflow.db that holds no run: making its tables takes seconds, a copy takes none."""
+    from pipeline.tracking import Store  # mlflow takes seconds to import too
+
+    folder = tmp_path_factory.mktemp("store")
+    Store(None, folder)
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def mlruns(tmp_path: Path, empty_store: Path) -> Path:
+    """A folder for a test's state, with an empty MLflow store in it."""
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    shutil.copy(empty_store, folder)
+    return folder

@@ -1,0 +1,242 @@
+"""Every YAML composes, builds and trains; every mistake is one line that names key and value."""
+
+import itertools
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import data, train
+from pipeline.config import Config, UserError, compose, conf_dir, flat, merge, options, typed
+from pipeline.data import DataSet
+from pipeline.results import Outcome
+
+GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+OPTIONS = [(group, name) for group in GROUPS for name in options(group)]
+TINY = ["data=digits", "model.hidden=[4]", "trainer.epochs=1", "trainer.batch_size=full"]
+SEARCHED = [(group, name) for group, name in OPTIONS if group in ("optimizer", "schedule")]
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_yaml_composes(group: str, name: str) -> None:
+    config = typed(compose([f"{group}={name}"]))
+    section = getattr(config, group)
+    if group != "tracking":
+        assert (section["name"] if isinstance(section, dict) else section.name) == name
+
+
+@cache
+def tiny(group: str, name: str) -> Config:
+    """Composing takes a twentieth of a second, so the product below composes each YAML once."""
+    return typed(compose([*TINY, f"{group}={name}"]))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "model"),
+    itertools.product(options("optimizer"), options("schedule"), options("model")),
+)
+def test_every_combination_trains_a_step(
+    optimizer: str, schedule: str, model: str, digits: DataSet
+) -> None:
+    config = replace(
+        tiny("model", model),
+        optimizer=tiny("optimizer", optimizer).optimizer,
+        schedule=tiny("schedule", schedule).schedule,
+    )
+    result = train.run(config, digits)
+    assert (result.outcome, result.steps) == (Outcome.complete, 1)
+
+
+@pytest.mark.parametrize(("group", "name"), SEARCHED)
+def test_every_range_names_a_setting_and_both_ends_build(
+    group: str, name: str, digits: DataSet
+) -> None:
+    composed = compose([*TINY, f"{group}={name}"])
+    for key, bounds in composed.search_space.get(group, {}).items():
+        assert key in composed[group]
+        for end in ("low", "high"):
+            config = composed.copy()
+            config[group][key] = bounds[end]
+            train.check_buildable(typed(config), digits)
+
+
+# What a mistake says. The whole line where it is ours, its beginning where it lists YAMLs.
+
+MISTAKES = [
+    (["optimizer.lr=0"], "optimizer.lr=0: allowed is a number in (0, inf)"),
+    (["optimizer.lr=-1"], "optimizer.lr=-1: allowed is a number in (0, inf)"),
+    (["optimizer.lr=nan"], "optimizer.lr=nan: allowed is a number in (0, inf)"),
+    (["optimizer.lr=true"], "optimizer.lr=True: allowed is a number in (0, inf)"),
+    (["optimizer.lr=fast"], "optimizer.lr=fast: allowed is a number in (0, inf)"),
+    (
+        ["optimizer=momentum", "optimizer.momentum=1"],
+        "optimizer.momentum=1: allowed is a number in [0, 1)",
+    ),
+    (["optimizer=adam", "optimizer.beta2=1"], "optimizer.beta2=1: allowed is a number in [0, 1)"),
+    (["optimizer=rmsprop", "optimizer.rho=-1"], "optimizer.rho=-1: allowed is a number in [0, 1)"),
+    (["trainer.epochs=0"], "trainer.epochs=0: allowed is a whole number ≥ 1"),
+    (["trainer.threads=0"], "trainer.threads=0: allowed is a whole number ≥ 1"),
+    (["trainer.batch_size=0"], "trainer.batch_size=0: allowed is a whole number ≥ 1, or full"),
+    (["trainer.batch_size=true"], "trainer.batch_size=True: allowed is a whole number ≥ 1"),
+    (["trainer.batch_size=1.5"], "trainer.batch_size=1.5: allowed is a whole number ≥ 1, or full"),
+    (["trainer.batch_size=all"], "trainer.batch_size=all: allowed is a whole number ≥ 1, or full"),
+    (["trainer.loss=hinge"], "trainer.loss=hinge: Invalid value 'hinge', expected one of [log"),
+    (["data.pixels=centred"], "data.pixels=centred: Invalid value 'centred', expected one of [cen"),
+    (["data.validation=1.5"], "data.validation=1.5: allowed is a share in (0, 1)"),
+    (["device=gpu"], "device=gpu: Invalid value 'gpu', expected one of [auto, cpu, cuda]"),
+    (["seed=-1"], "seed=-1: allowed is a whole number ≥ 0"),
+    (["workers=0"], "workers=0: allowed is a number ≥ 1, or auto"),
+    (["workers=true"], "workers=True: allowed is a number ≥ 1, or auto"),
+    (
+        ["optimizer=sdg"],
+        "optimizer=sdg: no such option (did you mean sgd?); "
+        "allowed: adagrad, adam, momentum, nesterov, rmsprop, sgd",
+    ),
+    (["optimizer.lrr=1"], "optimizer.lrr=1: no such key (did you mean optimizer.lr"),
+    (["trainer.epoch=1"], "trainer.epoch=1: no such key (did you mean trainer.epochs"),
+    (["optimiser=sgd"], "optimiser=sgd: no such key (did you mean optimizer"),
+    (["study.trials=3"], "study.trials=3: no study is chosen; study=NAME comes first"),
+    (["optimizer.lr"], "optimizer.lr: allowed is an override, KEY=VALUE"),
+]
+ADDED = ["+foo=1", "+optimizer.lrr=1", "+data.foo=1", "+trainer.foo=1"]
+
+
+@pytest.mark.parametrize(("overrides", "expected"), MISTAKES, ids=lambda x: str(x))
+def test_a_mistake_is_one_line(overrides: list[str], expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        typed(compose(overrides))
+    assert str(caught.value).startswith(expected)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ADDED)
+def test_a_key_that_nothing_reads_is_refused(override: str) -> None:
+    with pytest.raises(UserError) as caught:
+        typed(compose([override]))
+    assert str(caught.value).startswith(f"{override}: no such key")
+    assert "did you mean foo" not in str(caught.value)  # which is the mistake itself
+
+
+@pytest.mark.parametrize("override", ["~optimizer", "~schedule", "schedule=null"])
+def test_a_group_that_is_taken_away_is_a_user_error(override: str, digits: DataSet) -> None:
+    with pytest.raises(UserError, match=override.strip("~").partition("=")[0]):
+        train.check_buildable(typed(compose(["data=digits", override])), digits)
+
+
+UNFIT = [
+    (
+        ["trainer.batch_size=1296"],
+        "trainer.batch_size=1296: allowed is 1 to the training split's 1295 images, or full",
+    ),
+    (["trainer.batch_size=1", "model=mlp_batchnorm"], "trainer.batch_size=1: leaves a batch of 1"),
+    # 1295 = 2 · 647 + 1
+    (["trainer.batch_size=2", "model=mlp_batchnorm"], "trainer.batch_size=2: leaves a batch of 1"),
+    (["+optimizer.build.foo=1"], "optimizer=sgd: SGD.__init__() got an unexpected keyword"),
+    (
+        ["schedule=linear", "schedule.end_fraction=2"],
+        "schedule.end_fraction=2: allowed is a number in [0",
+    ),
+    (
+        ["schedule=linear", "schedule.end_fraction=a"],
+        "schedule.end_fraction=a: allowed is a number in [0",
+    ),
+    (["optimizer=nesterov", "optimizer.momentum=0"], "optimizer=nesterov: Nesterov momentum requ"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "expected"), UNFIT, ids=lambda x: str(x))
+def test_what_only_building_shows_is_one_line(
+    overrides: list[str], expected: str, digits: DataSet
+) -> None:
+    with pytest.raises(UserError) as caught:
+        train.check_buildable(typed(compose(["data=digits", *overrides])), digits)
+    assert str(caught.value).startswith(expected)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", ["1295", "full", "3"])
+def test_any_batch_that_fits_is_allowed(size: str, digits: DataSet) -> None:
+    overrides = ["data=digits", "model=mlp_batchnorm", f"trainer.batch_size={size}"]
+    train.check_buildable(typed(compose(overrides)), digits)
+
+
+def test_cuda_is_refused_where_there_is_none(
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError) as caught:
+        train.check_buildable(typed(compose(["data=digits", "device=cuda"])), digits)
+    assert str(caught.value) == "device=cuda: allowed is auto or cpu (no CUDA here)"
+
+
+def test_seed_zero_is_a_value() -> None:
+    assert typed(compose(["seed=0"])).seed == 0
+    assert flat(compose(["seed=0"]))["seed"] == 0
+
+
+# Lists of overrides and flat configurations
+
+
+@pytest.mark.parametrize(
+    ("lists", "merged"),
+    [
+        ([["a=1"], ["b=2"]], ["a=1", "b=2"]),
+        ([["a=1", "b=2"], ["a=3"]], ["a=3", "b=2"]),
+        ([["optimizer=sgd"], ["optimizer.lr=1"]], ["optimizer=sgd", "optimizer.lr=1"]),
+        ([["a=1", "a=2"]], ["a=2"]),
+        ([["a=[1,2]"], ["a={b: 1}"]], ["a={b: 1}"]),
+        ([["+a=1"], ["a=2"]], ["a=2"]),
+        ([[], []], []),
+    ],
+)
+def test_of_the_same_key_the_later_override_stays(
+    lists: list[list[str]], merged: list[str]
+) -> None:
+    assert merge(*lists) == merged
+
+
+def test_flat_is_dotted_and_resolved_and_holds_no_recipe() -> None:
+    params = flat(compose(["data=digits", "optimizer=adam", "optimizer.lr=0.02", "seed=0"]))
+    expected = {
+        "optimizer.name": "adam",
+        "optimizer.lr": 0.02,
+        "model.hidden": [100],
+        "data.pixels": "centered",
+        "trainer.batch_size": 128,
+        "device": "auto",
+    }
+    assert {key: params[key] for key in expected} == expected
+    assert not [key for key in params if "build" in key.split(".")]
+    assert not [key for key in params if key.startswith(("study", "mlruns_dir", "workers"))]
+
+
+# A conf/ of one's own
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory whose conf/ adds the optimizer `averaged`, one YAML and no edits."""
+    folder = tmp_path / "conf" / "optimizer"
+    folder.mkdir(parents=True)
+    recipe = "{_target_: torch.optim.ASGD, _partial_: true, lr: '${optimizer.lr}'}"
+    (folder / "averaged.yaml").write_text(f"name: averaged\nlr: 0.05\nbuild: {recipe}\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_yaml_in_the_working_directory_is_an_option(own: Path) -> None:
+    assert {"averaged", "sgd"} <= set(options("optimizer"))
+    assert typed(compose(["optimizer=averaged"])).optimizer["lr"] == 0.05
+    assert typed(compose(["optimizer=adam"])).optimizer["name"] == "adam"
+
+
+def test_a_yaml_in_the_working_directory_trains(own: Path, digits: DataSet) -> None:
+    config = typed(compose([*TINY, "optimizer=averaged", f"data.cache={own / 'cache'}"]))
+    assert train.run(config, data.prepare(config.data)).steps == 1
+
+
+def test_a_mistake_names_the_yamls_of_the_working_directory_too(own: Path) -> None:
+    with pytest.raises(UserError, match=r"did you mean averaged\?\); allowed: adagrad, adam, aver"):
+        compose(["optimizer=average"])

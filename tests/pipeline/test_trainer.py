@@ -1,0 +1,459 @@
+"""The training loop against numpy, and what a run does with its records."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from pipeline import data, train, trainer
+from pipeline.config import UserError, compose, typed
+from pipeline.data import DataSet, Split
+from pipeline.results import Diverged, Epoch, Outcome, Result
+
+CPU = torch.device("cpu")
+CLASSES = 3
+
+
+def split(size: int, seed: int = 0) -> Split:
+    """`size` of 2·size random images of four pixels; the first pixel of row i is i."""
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (2 * size, 2, 2, 1), dtype=torch.uint8, generator=random)
+    images[:, 0, 0, 0] = torch.arange(2 * size)
+    labels = torch.randint(0, CLASSES, (2 * size,), generator=random)
+    return Split(images, labels, torch.arange(0, 2 * size, 2))
+
+
+def network(*, batchnorm: bool = False, hidden: bool = True) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if not hidden:
+            return nn.Sequential(nn.Linear(4, CLASSES))
+        norm = [nn.BatchNorm1d(5)] if batchnorm else []
+        return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), *norm, nn.Linear(5, CLASSES))
+
+
+class Recorded:
+    """A run of `trainer.fit`: its records, and what every update and forward pass saw."""
+
+    def __init__(self, model: nn.Sequential, training: Split, **changes: Any) -> None:
+        self.model = model
+        self.gradients: list[list[Tensor]] = []
+        self.weights: list[list[Tensor]] = [self.parameters()]
+        self.rows: list[list[int]] = []  # of every forward pass in training mode
+        settings: dict[str, Any] = {
+            "epochs": 1,
+            "batch_size": len(training),
+            "loss": "log",
+            "pixels": "centered",
+            "precision": "fp32",
+            "generator": torch.Generator().manual_seed(0),
+            "device": CPU,
+            "validation": split(7, seed=1),
+        }
+        optimizer = torch.optim.SGD(model.parameters(), lr=changes.pop("lr", 0.1))
+        optimizer.register_step_pre_hook(lambda *_: self.gradients.append(self.gradient()))
+        optimizer.register_step_post_hook(lambda *_: self.weights.append(self.parameters()))
+        model.register_forward_pre_hook(self._see)
+        scheduler = LambdaLR(optimizer, lambda step: 1.0)
+        settings |= changes
+        self.scale = 255 if settings["pixels"] == "centered" else 1
+        self.records = list(trainer.fit(model, optimizer, scheduler, training, **settings))
+
+    def parameters(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self.model.parameters()]
+
+    def gradient(self) -> list[Tensor]:
+        return [p.grad.clone() for p in self.model.parameters() if p.grad is not None]
+
+    @property
+    def epochs(self) -> list[Epoch]:
+        return [record for record in self.records if isinstance(record, Epoch)]
+
+    def _see(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if model.training:
+            first = inputs[0][:, 0] * self.scale + (127.5 if self.scale == 255 else 0)
+            self.rows.append([round(x) for x in first.tolist()])
+
+
+def same(first: list[Tensor], second: list[Tensor], tolerance: float = 1e-5) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(torch.allclose(a, b, rtol=tolerance, atol=1e-6) for a, b in pairs)
+
+
+def inputs_of(training: Split, rows: list[int]) -> tuple[Any, Any]:
+    """Centered images (b, 4) and one-hot labels (b, CLASSES), in numpy."""
+    images = training.images.flatten(1).numpy()[rows] / 255 - 0.5
+    return images, np.eye(CLASSES)[training.labels.numpy()[rows]]
+
+
+def softmax(logits: Any) -> Any:
+    e = np.exp(logits - logits.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+# Gradients and updates
+
+
+@pytest.mark.parametrize("loss", ["log", "mse"])
+def test_the_batch_gradient_is_the_mean_of_the_minibatches_gradients(loss: str) -> None:
+    training = split(24)
+    whole = Recorded(network(), training, lr=0.0, loss=loss)
+    parts = Recorded(network(), training, lr=0.0, loss=loss, batch_size=6)
+    assert len(whole.gradients) == 1 and len(parts.gradients) == 4
+    mean = [torch.stack(gradients).mean(0) for gradients in zip(*parts.gradients, strict=True)]
+    assert same(whole.gradients[0], mean)
+
+
+@pytest.mark.parametrize("loss", ["log", "mse"])
+def test_summing_up_in_chunks_changes_nothing(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Recorded(network(), split(24), loss=loss, epochs=3)
+    monkeypatch.setattr(trainer, "CHUNK", 7)
+    chunked = Recorded(network(), split(24), loss=loss, epochs=3)
+    assert max(len(rows) for rows in chunked.rows) == 7
+    assert same(whole.weights[-1], chunked.weights[-1])
+    for a, b in zip(whole.epochs, chunked.epochs, strict=True):
+        for figure in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "grad_norm"):
+            assert getattr(a, figure) == pytest.approx(getattr(b, figure), rel=1e-5), figure
+
+
+def test_batchnorm_sees_the_whole_batch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "CHUNK", 7)
+    model, training = network(batchnorm=True), split(24)
+    images, _ = inputs_of(training, training.indices.tolist())
+    linear, norm = model[0], model[2]
+    assert isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
+    weight, bias = linear.weight.detach().numpy().copy(), linear.bias.detach().numpy().copy()
+    hidden = np.maximum(images @ weight.T + bias, 0)
+    Recorded(model, training)
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert np.allclose(norm.running_mean.numpy(), 0.1 * hidden.mean(0), rtol=1e-4, atol=1e-7)
+    assert np.allclose(norm.running_var.numpy(), 0.9 + 0.1 * hidden.var(0, ddof=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 12])
+def test_minibatch_descent_is_that_of_numpy(batch_size: int) -> None:
+    training, model = split(12), network(hidden=False)
+    linear = model[0]
+    assert isinstance(linear, nn.Linear)
+    w, b = (p.detach().numpy().astype(np.float64) for p in (linear.weight, linear.bias))
+    run = Recorded(model, training, batch_size=batch_size, epochs=2, lr=0.5)
+    losses, norms = [], []
+    for rows in run.rows:
+        x, y = inputs_of(training, rows)
+        p = softmax(x @ w.T + b)
+        losses.append(-np.log((p * y).sum(1)).sum())
+        gw, gb = (p - y).T @ x / len(rows), (p - y).mean(0)
+        norms.append(np.sqrt((gw**2).sum() + (gb**2).sum()))
+        w, b = w - 0.5 * gw, b - 0.5 * gb
+    assert np.allclose(linear.weight.detach().numpy(), w, rtol=1e-4, atol=1e-6)
+    assert np.allclose(linear.bias.detach().numpy(), b, rtol=1e-4, atol=1e-6)
+    updates = len(run.rows) // 2
+    for i, epoch in enumerate(run.epochs):
+        passed = slice(i * updates, (i + 1) * updates)
+        assert epoch.train_loss == pytest.approx(sum(losses[passed]) / 12, rel=1e-5)
+        assert epoch.grad_norm == pytest.approx(np.mean(norms[passed]), rel=1e-5)
+
+
+def test_bf16_is_near_fp32_and_not_the_same() -> None:
+    full = Recorded(network(), split(24), epochs=3, lr=0.5).epochs
+    half = Recorded(network(), split(24), epochs=3, lr=0.5, precision="bf16").epochs
+    for a, b in zip(full, half, strict=True):
+        assert a.train_loss != b.train_loss
+        assert a.train_loss == pytest.approx(b.train_loss, rel=0.02)
+
+
+# Losses and pixels
+
+LOGITS = [[2.0, 0.0, -1.0], [0.5, 0.5, 0.5], [0.0, 3.0, 1.0]]
+LABELS = [0, 2, 2]
+
+
+def test_the_log_loss_is_minus_log_p_in_nats() -> None:
+    p = softmax(np.array(LOGITS))
+    expected = -sum(np.log(p[i, label]) for i, label in enumerate(LABELS))
+    loss = trainer.summed_loss(torch.tensor(LOGITS), torch.tensor(LABELS), "log")
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_the_squared_error_is_against_one_hot_targets() -> None:
+    # (1 + 0 + 1) + (0.25 + 0.25 + 0.25) + (0 + 9 + 0)
+    loss = trainer.summed_loss(torch.tensor(LOGITS), torch.tensor(LABELS), "mse")
+    assert loss.item() == pytest.approx(11.75)
+
+
+@pytest.mark.parametrize("loss", ["log", "mse"])
+def test_an_evaluation_is_the_mean_over_examples(
+    loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "CHUNK", 4)  # 4, 4 and 2 images
+    model, held_out = network(hidden=False), split(10)
+    linear = model[0]
+    assert isinstance(linear, nn.Linear)
+    x, y = inputs_of(held_out, held_out.indices.tolist())
+    logits = x @ linear.weight.detach().numpy().T + linear.bias.detach().numpy()
+    log = -np.log((softmax(logits) * y).sum(1)).mean()
+    expected = log if loss == "log" else ((logits - y) ** 2).sum(1).mean()
+    evaluation = trainer.evaluate(model, held_out, loss=loss, pixels="centered", device=CPU)
+    assert evaluation.loss == pytest.approx(expected, rel=1e-5)
+    assert evaluation.accuracy == pytest.approx((logits.argmax(1) == y.argmax(1)).mean())
+
+
+@pytest.mark.parametrize(("pixels", "ends"), [("centered", (-0.5, 0.5)), ("raw", (0.0, 255.0))])
+def test_pixels_run_exactly_from_end_to_end(pixels: str, ends: tuple[float, float]) -> None:
+    every = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1)
+    gather = trainer.gatherer(Split(every, torch.zeros(1), torch.arange(1)), pixels, CPU)
+    images, _ = gather(torch.tensor([0]))
+    assert images.shape == (1, 256) and images.dtype == torch.float32
+    assert (images[0, 0].item(), images[0, -1].item()) == ends
+    step = (ends[1] - ends[0]) / 255
+    assert np.allclose(images[0].numpy(), ends[0] + step * np.arange(256), atol=1e-7)
+
+
+@pytest.mark.parametrize("sizes", [[4, 2], [2, 4], [4, 1, 3]])
+def test_batches_may_differ_in_size(sizes: list[int]) -> None:
+    training = split(6)
+    gather = trainer.gatherer(training, "raw", CPU)
+    for size in sizes:
+        rows = torch.randperm(12)[:size]
+        images, labels = gather(rows)
+        assert torch.equal(images, training.images.flatten(1)[rows].float())
+        assert torch.equal(labels, training.labels[rows])
+
+
+# Epochs
+
+
+def test_an_epoch_counts_its_last_smaller_batch() -> None:
+    run = Recorded(network(), split(10), batch_size=4, epochs=2)
+    assert [(epoch.epoch, epoch.step) for epoch in run.epochs] == [(1, 3), (2, 6)]
+    assert [len(rows) for rows in run.rows] == [4, 4, 2, 4, 4, 2]
+
+
+def test_training_figures_are_means_over_examples() -> None:
+    training = split(10)  # batches of 4, 4 and 2, which a mean of means would weigh alike
+    run = Recorded(network(), training, batch_size=4, lr=0.0)
+    whole = trainer.evaluate(run.model, training, loss="log", pixels="centered", device=CPU)
+    assert run.epochs[0].train_loss == pytest.approx(whole.loss, rel=1e-5)
+    assert run.epochs[0].train_accuracy == pytest.approx(whole.accuracy)
+
+
+def test_validation_follows_the_epochs_last_update() -> None:
+    held_out = split(9, seed=3)
+    run = Recorded(network(), split(10), batch_size=4, epochs=2, validation=held_out)
+    after = trainer.evaluate(run.model, held_out, loss="log", pixels="centered", device=CPU)
+    assert run.epochs[-1].val_loss == pytest.approx(after.loss)
+    assert run.epochs[-1].val_accuracy == after.accuracy
+
+
+def test_every_epoch_sees_every_example_once_in_an_order_of_its_own() -> None:
+    training = split(20)
+    rows = Recorded(network(), training, batch_size=6, epochs=3).rows
+    orders = [list(chain(*rows[i : i + 4])) for i in (0, 4, 8)]
+    for order in orders:
+        assert sorted(order) == training.indices.tolist()
+    assert len({tuple(order) for order in orders} | {tuple(training.indices.tolist())}) == 4
+
+
+def test_seconds_count_from_the_runs_start() -> None:
+    first, second = Recorded(network(), split(10), epochs=2).epochs
+    assert 0 < first.seconds < second.seconds
+    assert first.images_per_second > 0
+
+
+# Divergence
+
+
+def test_a_non_finite_loss_ends_the_run_before_its_update() -> None:
+    model = network()
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.inf)
+    run = Recorded(model, split(12), batch_size=4, epochs=2)
+    assert run.records == [Diverged(epoch=1, step=0)]
+    assert run.gradients == [] and len(run.rows) == 1
+
+
+def test_a_divergence_keeps_the_weights_of_the_last_update() -> None:
+    run = Recorded(network(), split(40), batch_size=2, epochs=3, lr=1e8, loss="mse", pixels="raw")
+    last = run.records[-1]
+    assert isinstance(last, Diverged)
+    assert last.step == len(run.gradients) >= 1
+    assert all(
+        torch.equal(a, b)  # a NaN among them would be an update too many
+        for a, b in zip(run.weights[-1], run.parameters(), strict=True)
+    )
+    assert len(run.rows) == last.step + 1
+
+
+def test_a_non_finite_validation_loss_is_a_divergence() -> None:
+    run = Recorded(network(), split(12), lr=1e38, pixels="raw", epochs=3)
+    assert run.records == [Diverged(epoch=1, step=1)]
+
+
+# Runs
+
+
+def configured(*overrides: str) -> Any:
+    base = ["data=digits", "trainer.epochs=2", "model.hidden=[8]"]
+    return typed(compose([*base, *overrides]))
+
+
+def figures(digits: DataSet, *overrides: str) -> list[tuple[float, ...]]:
+    """Everything of every epoch that isn't a time."""
+    epochs: list[Epoch] = []
+
+    def record(epoch: Epoch) -> bool:
+        epochs.append(epoch)
+        return False
+
+    train.run(configured(*overrides), digits, on_epoch=record)
+    return [(e.train_loss, e.train_accuracy, e.val_loss, e.grad_norm) for e in epochs]
+
+
+@pytest.mark.parametrize("model", ["mlp", "mlp_batchnorm"])
+def test_the_same_seed_gives_identical_losses(model: str, digits: DataSet) -> None:
+    first = figures(digits, f"model={model}", "seed=3")
+    torch.manual_seed(99)  # torch's global generator has no say
+    assert figures(digits, f"model={model}", "seed=3") == first
+
+
+def test_another_seed_gives_other_losses(digits: DataSet) -> None:
+    assert figures(digits, "seed=0") != figures(digits, "seed=1")
+
+
+def test_another_seed_gives_another_initialisation(digits: DataSet) -> None:
+    models = [train.build_model(configured(f"seed={seed}"), 64, 10) for seed in (0, 0, 1)]
+    first, again, other = (next(model.parameters()) for model in models)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_run_leaves_torchs_global_generator_alone(digits: DataSet) -> None:
+    before = torch.get_rng_state()
+    figures(digits)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_full_is_one_update_an_epoch(digits: DataSet) -> None:
+    result = train.run(configured("trainer.batch_size=full"), digits)
+    assert (result.outcome, result.epochs, result.steps) == (Outcome.complete, 2, 2)
+
+
+def test_batch_size_one_is_one_update_an_image(digits: DataSet) -> None:
+    config = configured("trainer.batch_size=1", "trainer.epochs=1", "optimizer.lr=0.01")
+    assert train.run(config, digits).steps == 1295
+
+
+def test_bf16_trains(digits: DataSet) -> None:
+    result = train.run(configured("trainer.precision=bf16"), digits)
+    assert result.best is not None and result.best.val_accuracy > 0.2
+
+
+def test_a_diverged_run_is_a_result(digits: DataSet) -> None:
+    overrides = ["optimizer.lr=1e30", "data.pixels=raw", "trainer.batch_size=400"]
+    result = train.run(configured(*overrides), digits)
+    assert result.outcome is Outcome.diverged
+    assert (result.epochs, result.best, result.error) == (0, None, None)
+
+
+def test_on_epoch_returning_true_prunes_the_run(digits: DataSet) -> None:
+    heard: list[int] = []
+
+    def stop(epoch: Epoch) -> bool:
+        heard.append(epoch.epoch)
+        return epoch.epoch == 2
+
+    result = train.run(configured("trainer.epochs=5"), digits, on_epoch=stop)
+    assert (result.outcome, result.epochs, heard) == (Outcome.pruned, 2, [1, 2])
+
+
+def test_threads_are_applied(digits: DataSet) -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (2, 1):
+            figures(digits, f"trainer.threads={threads}", "trainer.epochs=1")
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+# The test set
+
+
+def without_test_images(digits: DataSet, folder: Path) -> DataSet:
+    shutil.copytree(digits.folder, folder)
+    for file in folder.glob("test_*.npy"):
+        file.unlink()
+    return replace(digits, folder=folder)
+
+
+def test_a_search_never_opens_the_test_images(digits: DataSet, tmp_path: Path) -> None:
+    dataset = without_test_images(digits, tmp_path / "cache")
+    result = train.run(configured(), dataset, weights=tmp_path / "weights.pt")
+    assert result.outcome is Outcome.complete and result.test is None
+
+
+def test_a_final_run_opens_the_test_images(digits: DataSet, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="can't read the test images"):
+        train.run(configured(), without_test_images(digits, tmp_path / "cache"), final=True)
+
+
+# The best epoch
+
+
+def reloaded(config: Any, weights: Path) -> nn.Module:
+    model = train.build_model(config, 64, 10)
+    model.load_state_dict(torch.load(weights))
+    return model
+
+
+def test_the_weights_file_reaches_the_best_accuracies(digits: DataSet, tmp_path: Path) -> None:
+    weights, settings = tmp_path / "weights.pt", {"loss": "log", "pixels": "centered"}
+    config = configured("model=mlp_batchnorm", "trainer.epochs=3")
+    result = train.run(config, digits, final=True, weights=weights)
+    _, validation = data.search_splits(digits, config.data)
+    again = trainer.evaluate(reloaded(config, weights), validation, device=CPU, **settings)
+    assert result.best is not None
+    assert (again.loss, again.accuracy) == (result.best.val_loss, result.best.val_accuracy)
+    test = data.test_split(digits)
+    assert result.test == trainer.evaluate(reloaded(config, weights), test, device=CPU, **settings)
+
+
+def staged(digits: DataSet, monkeypatch: pytest.MonkeyPatch, weights: Path) -> Result:
+    """A final run whose epochs' accuracies are given; after epoch e it answers class e always."""
+
+    def fit(model: nn.Sequential, *_: Any, **__: Any) -> Iterator[Epoch]:
+        for epoch, accuracy in enumerate([0.5, 0.7, 0.7, 0.6], 1):
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.zero_()
+                model[-1].bias[epoch] = 1  # type: ignore[operator]
+            yield Epoch(epoch, epoch, 1, 0.5, 1, accuracy, 0.1, 1, 1, 1)
+
+    monkeypatch.setattr(trainer, "fit", fit)
+    return train.run(configured(), digits, final=True, weights=weights)
+
+
+def test_the_best_epoch_is_the_earliest_of_equals(
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result = staged(digits, monkeypatch, tmp_path / "weights.pt")
+    assert result.best is not None and (result.best.epoch, result.epochs) == (2, 4)
+
+
+def test_the_test_set_and_the_file_get_the_best_epochs_weights(
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result = staged(digits, monkeypatch, tmp_path / "weights.pt")
+    assert result.test is not None
+    labels = data.test_split(digits).labels
+    assert result.test.accuracy == pytest.approx((labels == 2).float().mean().item())
+    assert (labels == 2).sum() not in [(labels == other).sum() for other in (1, 3, 4)]
+    model = reloaded(configured(), tmp_path / "weights.pt")
+    assert int(list(model.parameters())[-1].argmax()) == 2
