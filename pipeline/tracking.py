@@ -33,8 +33,9 @@ from mlflow.tracking import MlflowClient
 from pipeline.config import UserError, check
 from pipeline.results import Epoch, Outcome, Result
 
-logging.getLogger("mlflow").setLevel(logging.WARNING)  # not how its tables are made
-logging.getLogger("alembic").setLevel(logging.WARNING)
+# What they would log at length, such as a full disk, is raised to us and said in one line.
+logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+logging.getLogger("alembic").setLevel(logging.CRITICAL)
 
 STATUS = {
     Outcome.complete: "FINISHED",

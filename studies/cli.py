@@ -230,11 +230,12 @@ def status(arguments: list[str]) -> None:
         ]
         arms = [progress(s) for s in studies if "definition" in s.user_attrs]
         missing = sum(arm.missing for arm in arms)
-        if storage.is_running(config, name):
+        alive = storage.is_running(config, name)
+        if alive:
             note = f"running; {missing} runs to go"
         else:
             note = f"stopped; {missing} runs missing: optstudy run …" if missing else "done"
-        console.print(table(f"study {name}: {note}", arms))
+        console.print(table(f"study {name}: {note}", arms, alive=alive))
 
 
 def export(arguments: list[str]) -> None:

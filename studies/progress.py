@@ -72,11 +72,15 @@ def finals_of(attributes: dict[str, Any], best: FrozenTrial) -> list[dict[str, A
     return [value for key, value in attributes.items() if key.startswith(prefix)]
 
 
-def table(title: str, arms: Iterable[Progress], note: str = "") -> Table:
-    """The table that `run` keeps on the screen and `status` prints."""
+def table(title: str, arms: Iterable[Progress], note: str = "", alive: bool = True) -> Table:
+    """The table that `run` keeps on the screen and `status` prints.
+
+    Runs under way count as interrupted where no process is `alive` to go on with them.
+    """
     shown = Table(title=title, caption=note, box=box.SIMPLE_HEAD, title_justify="left")
     shown.add_column("arm")
-    for heading in ("trials", *Outcome, "running", "best validation accuracy", "finals", "test"):
+    under_way = "running" if alive else "interrupted"
+    for heading in ("trials", *Outcome, under_way, "best validation accuracy", "finals", "test"):
         shown.add_column(str(heading), justify="right")
     for arm in arms:
         counts = [str(arm.outcomes[outcome]) for outcome in Outcome]

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pipeline.data import DataSet
 from pipeline.results import Epoch, Outcome, Result
 from studies import storage
 from studies.arms import Arm, Study
+from studies.designs import Point
 from studies.finals import final_key, missing_finals
 from studies.progress import Progress, progress
 from studies.search_space import suggest
@@ -39,7 +40,10 @@ STATES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One run under way. `trial` is None for a final run, which belongs to trial `number`."""
+    """One run under way. `trial` is None for a final run, which belongs to trial `number`.
+
+    `reported` counts the epochs the journal had of it before it was interrupted.
+    """
 
     arm: Arm
     number: int
@@ -48,6 +52,7 @@ class Job:
     task: Task
     run_id: str
     name: str
+    reported: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,13 @@ class Ended:
 class Coordinator:
     """The state of a study that is being run; use `coordinating` to make one."""
 
-    def __init__(self, study: Study, dataset: DataSet, kept: optuna.storages.BaseStorage) -> None:
+    def __init__(
+        self,
+        study: Study,
+        dataset: DataSet,
+        points: dict[str, list[Point]],
+        kept: optuna.storages.BaseStorage,
+    ) -> None:
         self.study, self.dataset = study, dataset
         definitions = self._definitions()
         check_same_experiment(study.name, definitions, kept)
@@ -76,6 +87,8 @@ class Coordinator:
         if study.fallback:
             self.tags["data.fallback"] = study.fallback
         self.parent = self._study_run()
+        self._discard_open_runs()
+        self.points = points
         self.interrupted = [
             (arm, trial)
             for arm in study.arms
@@ -93,6 +106,8 @@ class Coordinator:
             while True:
                 while idle and (job := self._next_job()) is not None:
                     worker = idle.pop()
+                    if not worker.process.is_alive():
+                        worker = Worker()
                     self.jobs[worker] = job
                     worker.connection.send(job.task)
                 if not self.jobs:
@@ -104,15 +119,15 @@ class Coordinator:
                         continue
                     job = self.jobs.pop(worker)
                     self._finish(job, report)
-                    alive = worker.process.is_alive()
-                    idle.append(worker if alive else Worker())
+                    idle.append(worker)
                     yield Ended(job.name, report.outcome)
                 yield None
         finally:
             for worker in [*idle, *self.jobs]:
                 worker.stop()
             for job in self.jobs.values():
-                self.store.interrupt(job.run_id, "interrupted")
+                with suppress(UserError):  # a full disk or a lost server has been said already
+                    self.store.interrupt(job.run_id, "interrupted")
 
     def progress(self) -> list[Progress]:
         """Every arm, as the journal has it."""
@@ -155,25 +170,19 @@ class Coordinator:
         # A sampler made anew for each trial, its seed derived from the trial's number: a resumed
         # study neither repeats the suggestions of its first half nor depends on where it stopped.
         opened, number = self.arms[arm.name], self._asked(arm)
-        recipe = arm.samples[0].sampler
         seed = int.from_bytes(
             hashlib.sha256(f"{self.study.config.seed} {arm.name} {number}".encode()).digest()[:4]
         )
-        if "design" in recipe:
+        if (points := self.points.get(arm.name)) is not None:
             opened.sampler = optuna.samplers.RandomSampler(seed=seed)
-            design = instantiate(recipe.design)
-            points = design(arm.space, self.study.budget.trials, self.study.config.seed)
             if not opened.get_trials(deepcopy=False, states=[TrialState.WAITING]):
                 opened.enqueue_trial(points[number])
         else:
-            opened.sampler = instantiate(recipe.build)(seed=seed)
+            opened.sampler = instantiate(arm.samples[0].sampler.build)(seed=seed)
         return opened.ask()
 
     def _trial_job(self, arm: Arm, trial: optuna.Trial) -> Job:
         suggested = suggest(trial, arm.space)
-        former = trial.user_attrs.get("run_id")
-        if former is not None:  # interrupted: trained again from its start, under a new run
-            self.store.discard(former)
         job = self._job(arm, trial.number, self.study.config.seed, suggested, trial)
         trial.set_user_attr("overrides", list(job.task.overrides))
         trial.set_user_attr("suggested", suggested)
@@ -215,7 +224,7 @@ class Coordinator:
 
     def _epoch(self, job: Job, epoch: Epoch) -> bool:
         self.store.log(job.run_id, epoch)
-        if job.trial is None:
+        if job.trial is None or epoch.epoch <= job.reported:  # decided before it was interrupted
             return False
         job.trial.report(epoch.val_accuracy, epoch.epoch)
         last = epoch.epoch == job.arm.samples[0].trainer.epochs
@@ -284,6 +293,13 @@ class Coordinator:
         self.store.note(run_id, self.study.budget.question)
         return run_id
 
+    def _discard_open_runs(self) -> None:
+        # Only this process writes to the study, so a run still open, or killed by Ctrl-C, is one
+        # that was interrupted: it is trained again from its start, under a new run.
+        for run in self.store.runs(self.experiment, "tags.phase != 'study'"):
+            if run.info.status in ("RUNNING", "KILLED"):
+                self.store.discard(run.info.run_id)
+
     def publish(self, files: Iterable[Path], answer: str) -> None:
         """Attach tables to the study's run; its note says what was asked and found."""
         command = shlex.join(["optstudy", "run", *self.study.overrides])
@@ -320,8 +336,20 @@ def coordinating(study: Study, dataset: DataSet) -> Iterator[Coordinator]:
     for arm in study.arms:
         for sample in arm.samples:
             train.check_buildable(typed(sample), dataset)
+    points = {arm.name: found for arm in study.arms if (found := design(study, arm)) is not None}
     with storage.writing(study.config, study.name) as kept:
-        yield Coordinator(study, dataset, kept)
+        yield Coordinator(study, dataset, points, kept)
+
+
+def design(study: Study, arm: Arm) -> list[Point] | None:
+    """The arm's points where its sampler lays them out beforehand (grid, qmc), else None."""
+    recipe = arm.samples[0].sampler
+    if "design" not in recipe:
+        return None
+    found: list[Point] = instantiate(recipe.design)(
+        arm.space, study.budget.trials, study.config.seed
+    )
+    return found
 
 
 def failures(coordinator: Coordinator) -> list[str]:
