@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.data import DataSet
     from studies.arms import Study
+    from studies.conclusion import Conclusion
     from studies.runner import Coordinator
 
 HELP = """\
@@ -28,6 +29,7 @@ optstudy: hyperparameter studies that settle questions
   optstudy run study=batchnorm     run or resume a study: search, final runs, tables
   optstudy status                  every study, and how far it is
   optstudy export study=batchnorm  its tables as CSV, Markdown, LaTeX and Parquet
+  optstudy report study=batchnorm  the answer, with evidence, as one HTML page
   optstudy replay RUN_ID           train a logged run again and compare
   optstudy ui                      browse every run in MLflow
 
@@ -115,7 +117,7 @@ def run(arguments: list[str]) -> None:
         except KeyboardInterrupt:
             raise interrupted(study, coordinator) from None
         folder = publish(coordinator, console, banner)
-        console.print(f"{time.monotonic() - began:.0f} s · tables in {folder}")
+        console.print(f"{time.monotonic() - began:.0f} s · tables and report.html in {folder}")
         console.print("browse every run: optstudy ui (or make ui)")
         failed = failures(coordinator)
     if failed:
@@ -183,21 +185,34 @@ def interrupted(study: "Study", coordinator: "Coordinator") -> Exception:
 
 
 def publish(coordinator: "Coordinator", console: "Console", banner: str) -> Path:
-    """Export the tables, attach them to the study's MLflow run, print the arms; the folder."""
+    """Write tables and report, attach them to the study's MLflow run, print what was found."""
     from studies import tables
+    from studies.conclusion import conclude
 
     study = coordinator.study
-    frames = tables.of_study(coordinator.store, study.name)
     folder = Path(study.config.mlruns_dir).resolve() / "exports" / study.name
-    files = tables.export(frames, folder, tables.FORMATS)
-    shown = tables.rounded(tables.summary(frames["arms"]))
-    coordinator.publish(files, f"{banner}\n\n{shown.to_markdown(index=False)}")
+    found = conclude(study.config, coordinator.store, study.name, folder)
+    coordinator.publish(found.files, f"{banner}\n\n{found.answer}")
     if banner:
         console.print(banner, style="bold red")
+    shown = tables.summary(found.evidence.arms)
     console.print(tables.on_screen(shown))
+    tell(found, console)
     if banner:
         console.print(banner, style="bold red")
     return folder
+
+
+def tell(found: "Conclusion", console: "Console") -> None:
+    """The answer, and every warning with the override that would mend it."""
+    from rich.markup import escape
+
+    console.print(found.answer, style="bold")
+    for finding in found.findings:
+        where = f"{finding.arm}: " if finding.arm is not None else ""
+        console.print(f"[yellow]warning[/yellow] {escape(where + finding.text)}", highlight=False)
+        if finding.override:
+            console.print(f"        → {escape(finding.override)}")
 
 
 def status(arguments: list[str]) -> None:
@@ -241,11 +256,12 @@ def status(arguments: list[str]) -> None:
 def export(arguments: list[str]) -> None:
     """optstudy export study=NAME [out=DIR] [formats=[csv,markdown,latex,parquet]]
 
-    Write a study's tables, trials and arms, made from what MLflow holds. CSV and Parquet keep
-    full precision; Markdown and LaTeX (booktabs) are rounded for a page.
+    Write a study's tables, trials, arms and comparisons, made from what MLflow holds. CSV and
+    Parquet keep full precision; Markdown and LaTeX are rounded for a page.
 
       optstudy export study=batchnorm
       optstudy export study=batchnorm formats=[latex] out=paper/tables
+          then, with \\usepackage{booktabs}: \\input{tables/comparisons.tex}
     """
     from pipeline.config import UserError, compose, typed
     from studies import tables
@@ -260,10 +276,42 @@ def export(arguments: list[str]) -> None:
     wanted = [text.strip() for text in formats.strip("[]").split(",")]
     tables.check_formats(wanted)
     from pipeline.tracking import Store
+    from studies.conclusion import frames
+    from studies.evidence import gather
+
+    evidence = gather(config, Store(config.tracking.uri, config.mlruns_dir), name)
+    for path in tables.export(frames(evidence), folder, wanted):
+        print(path)
+
+
+def report(arguments: list[str]) -> None:
+    """optstudy report study=NAME [out=DIR]
+
+    Write report.html, one self-contained page: the answer in a sentence, comparisons, warnings,
+    plots, best configurations, provenance. With it report.md, the plots and the tables; all are
+    attached to the study's run in MLflow. Works while the study still runs.
+
+      optstudy report study=batchnorm
+    """
+    from rich.console import Console
+
+    from pipeline.config import UserError, compose, typed
+
+    name, arguments = take(arguments, "study", "")
+    if not name:
+        raise UserError("study: not given; optstudy report study=NAME")
+    out, arguments = take(arguments, "out", "")
+    config = typed(compose(arguments))
+    folder = Path(out) if out else Path(config.mlruns_dir).resolve() / "exports" / name
+    from pipeline.tracking import Store
+    from studies.conclusion import conclude
 
     store = Store(config.tracking.uri, config.mlruns_dir)
-    for path in tables.export(tables.of_study(store, name), folder, wanted):
-        print(path)
+    found = conclude(config, store, name, folder)
+    if found.evidence.parent:
+        store.attach(found.evidence.parent, found.files)
+    tell(found, Console(width=None if sys.stdout.isatty() else 140))
+    print(folder / "report.html")
 
 
 def replay(arguments: list[str]) -> None:
@@ -323,6 +371,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "run": run,
     "status": status,
     "export": export,
+    "report": report,
     "replay": replay,
     "ui": ui,
 }

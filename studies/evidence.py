@@ -4,8 +4,9 @@ Runs and their curves come from MLflow, definitions and budgets from the journal
 hand: a figure that isn't stored is missing here, and said to be.
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -35,7 +36,9 @@ class Evidence:
     final run that counts (the present best trial's): arm, seed, run_id, step and the columns of
     CURVES. `definitions[arm]` is what the arm fixes and searches, flat, and `budgets[arm]` its
     `trials` and `finals`; both are empty where the journal is gone. `provenance` is one figure
-    per name: commit, versions, data set, fingerprint, machine.
+    per name: commit, versions, data set, fingerprint, machine. `test_evaluations[arm]` counts how
+    often its runs were shown the test set, replays included. `parent` is the study's own run, or
+    empty.
     """
 
     study: str
@@ -48,12 +51,13 @@ class Evidence:
     definitions: Mapping[str, Mapping[str, Any]]
     budgets: Mapping[str, Mapping[str, int]]
     provenance: Mapping[str, str]
+    test_evaluations: Mapping[str, int] = field(default_factory=dict)
+    parent: str = ""
 
 
 def gather(config: Config, store: Store, study: str) -> Evidence:
     """Read a study's evidence; raises UserError where nothing of it is logged."""
-    trials = tables.trials(store, study)
-    arms = tables.arms(trials)
+    found = tables.of_study(store, study)
     attributes = _journal(config, study)
     parents = columns(store.runs(store.find_experiment(study), "tags.phase = 'study'"))
     tags = parents[0] if parents else {}
@@ -66,14 +70,22 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         study=study,
         question=questions[0] if questions else tags.get("tags.question", ""),
         command=tags.get("tags.command", ""),
-        trials=trials,
-        arms=arms,
-        comparisons=tables.comparisons(trials),
-        curves=_curves(store, tables.counting_finals(trials)),
+        **found,
+        curves=_curves(store, tables.counting_finals(found["trials"])),
         definitions={arm: values["definition"] for arm, values in attributes.items()},
         budgets=budget,
         provenance=_provenance(tags),
+        test_evaluations=_test_evaluations(store, study),
+        parent=str(tags.get("run_id", "")),
     )
+
+
+def _test_evaluations(store: Store, study: str) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for run in columns(store.runs(store.find_experiment(study), "tags.phase = 'final'")):
+        if "metrics.test/accuracy" in run:
+            counted[run["tags.arm"]] += int(run.get("tags.test_evaluations", 1))
+    return counted
 
 
 def _journal(config: Config, study: str) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ FORMATS = ("csv", "markdown", "latex", "parquet")
 
 
 def of_study(store: Store, study: str) -> dict[str, pd.DataFrame]:
-    """Every table of a study, by name."""
+    """Every table of a study, by name; raises UserError where nothing of it is logged."""
     rows = trials(store, study)
     return {"trials": rows, "arms": arms(rows), "comparisons": comparisons(rows)}
 
