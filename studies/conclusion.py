@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline.config import Config
 from pipeline.tracking import Store
 from studies import curves, report, tables
+from studies.answer import answer
 from studies.diagnosis import Finding, diagnose
 from studies.evidence import Evidence, gather
 
@@ -29,7 +30,7 @@ def conclude(config: Config, store: Store, study: str, folder: Path) -> Conclusi
     findings = diagnose(evidence)
     files = tables.export(frames(evidence), folder, tables.FORMATS)
     files += report.write(evidence, findings, config, folder)
-    return Conclusion(evidence, report.answer(evidence), findings, files)
+    return Conclusion(evidence, answer(evidence), findings, files)
 
 
 def frames(evidence: Evidence) -> dict[str, pd.DataFrame]:

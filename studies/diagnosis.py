@@ -305,8 +305,7 @@ def _complete(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _finals(evidence: Evidence, arm: str) -> pd.DataFrame:
-    finals = counting_finals(evidence.trials)
-    return finals[finals["arm"] == arm]
+    return counting_finals(evidence.trials[evidence.trials["arm"] == arm])
 
 
 def _outcomes(runs: pd.DataFrame) -> str:

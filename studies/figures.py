@@ -1,0 +1,116 @@
+"""Which figures a report shows, with their titles, captions and alternative texts."""
+
+import base64
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from pipeline.config import Config
+from studies import curves, plots, tables, words
+from studies.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of the page; `reason` says why there is none."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure | None
+    reason: str = ""
+
+    @property
+    def file(self) -> str:
+        """The PNG file it is also written to."""
+        return f"{self.name}.png"
+
+    @property
+    def uri(self) -> str:
+        """The figure as a data URI."""
+        assert self.figure is not None
+        return "data:image/svg+xml;base64," + base64.b64encode(plots.svg(self.figure)).decode()
+
+
+def draw(evidence: Evidence, config: Config) -> list[Plot]:
+    """Every figure of the page, in its order."""
+    look, finals = styles(evidence), tables.counting_finals(evidence.trials)
+    measured = finals[finals["test_accuracy"].notna()]
+    drawn = [
+        Plot(
+            "test_accuracy",
+            "Test accuracy of every final seed",
+            "A dot per seed; below it the mean and its 95 % interval.",
+            "Test accuracy per arm: " + words.named(evidence.arms, "test_accuracy_mean"),
+            plots.test_accuracy(measured, evidence.arms, look) if len(measured) else None,
+            "No final run has a test accuracy.",
+        )
+    ]
+    losses = {str(d.get("trainer.loss")) for d in evidence.definitions.values()}
+    units = {"log": " (nats)", "mse": " (squared error)"}
+    unit = units.get(losses.pop(), "") if len(losses) == 1 else ""
+    panels = [
+        ("epoch", "val_accuracy", "Learning, by epoch", "validation accuracy (%)"),
+        ("step", "val_accuracy", "Learning, by weight update", "validation accuracy (%)"),
+        ("seconds", "val_accuracy", "Learning, by training time", "validation accuracy (%)"),
+        ("epoch", "train_loss", "Training loss, by epoch", f"training loss{unit}"),
+    ]
+    for x, metric, title, label in panels:
+        frame = curves.learning(evidence, x)  # type: ignore[arg-type]
+        last = (
+            frame[frame["metric"] == metric].sort_values("epoch").groupby("arm", sort=False).tail(1)
+        )
+        percent = metric == "val_accuracy"
+        drawn.append(
+            Plot(
+                f"{metric}_by_{x}",
+                title,
+                "Mean over the final seeds, with its 95 % band.",
+                f"{label} against {plots.AXES[x]}; at the end: "
+                + words.named(last, "mean", percent),
+                plots.learning(frame, look, x, metric, label) if len(frame) else None,
+                "No final run has logged an epoch.",
+            )
+        )
+    rates = curves.learning_rates(evidence)
+    progress = curves.search_progress(evidence)
+    expected = set(progress["kind"]) == {curves.EXPECTED}
+    shares = curves.importance(evidence, config)
+    reasons = shares[shares["importance"].isna()]
+    without = "; ".join(f"{row.arm}: {row.reason}" for row in reasons.itertuples())
+    return [
+        *drawn,
+        Plot(
+            "learning_rates",
+            "Accuracy against learning rate",
+            "Every trial of the search; a wide top forgives a badly chosen learning rate.",
+            f"Validation accuracy against learning rate, {words.count(len(rates), 'trial')}",
+            plots.learning_rates(rates, look) if len(rates) else None,
+            "No arm has searched a learning rate.",
+        ),
+        Plot(
+            "search_progress",
+            "What more trials bought",
+            "Expected best of so many independent trials, with its 95 % band."
+            if expected
+            else "Best validation accuracy of the search so far; one search, so it has no band.",
+            "Best validation accuracy against the number of trials; at the end: "
+            + words.named(progress.groupby("arm", sort=False).tail(1), "value"),
+            plots.search_progress(progress, look) if len(progress) else None,
+            "No trial is complete.",
+        ),
+        Plot(
+            "importance",
+            "Which hyperparameters mattered",
+            f"PED-ANOVA over complete trials. {f'Empty for {without}.' if without else ''}".strip(),
+            "Importance of every searched hyperparameter per arm",
+            plots.importance(shares, look) if len(reasons) < len(shares) else None,
+            f"{without}." if without else "Nothing has been searched.",
+        ),
+    ]
+
+
+def styles(evidence: Evidence) -> dict[str, plots.Style]:
+    """The look of each arm, the same in every figure."""
+    return plots.styles(list(evidence.arms["arm"]))

@@ -1,0 +1,85 @@
+"""Figures and names as the answer and the report word them: `14.2`, `p = 0.002`, `3 seeds`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+
+def reached(arm: "pd.Series[Any]", unit: bool = True) -> str:
+    """`51.2 % test accuracy (95 % interval 50.9 to 51.5, 10 seeds)`."""
+    seeds = count(int(arm["finals"]), "seed")
+    if pd.notna(arm["test_accuracy_low"]):
+        low, high = (points(arm[f"test_accuracy_{end}"]) for end in ("low", "high"))
+        seeds = f"95 % interval {low} to {high}, {seeds}"
+    what = " test accuracy" if unit else ""
+    return f"{points(arm['test_accuracy_mean'])} %{what} ({seeds})"
+
+
+def points(share: float) -> str:
+    """`14.2` points of accuracy, from a share."""
+    return f"{100 * share + 0.0:.1f}".replace("-0.0", "0.0").replace("-", "−")
+
+
+def p_value(value: float) -> str:
+    """`p = 0.002`, or `p < 0.001`."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+
+
+def figure(value: Any, form: str, scale: float = 1) -> str:
+    """A number in a format, empty where it is missing, with a true minus sign."""
+    return "" if value is None or pd.isna(value) else f"{scale * value:{form}}".replace("-", "−")
+
+
+def between(
+    row: "pd.Series[Any]", value: str, low: str, high: str, scale: float = 100, places: int = 2
+) -> str:
+    """`24.71 (23.90 to 25.52)`, or without the interval where there is none."""
+    form = f".{places}f"
+    middle, *ends = (figure(row[name], form, scale) for name in (value, low, high))
+    return f"{middle} ({ends[0]} to {ends[1]})" if all(ends) else middle
+
+
+def named(rows: pd.DataFrame, value: str, percent: bool = True) -> str:
+    """`plain 25.4 %, batchnorm 50.2 %`: a value of every arm that has it."""
+    known = rows[rows[value].notna()]
+    form, scale, unit = (".1f", 100, " %") if percent else (".3g", 1, "")
+    figures = [f"{r['arm']} {figure(r[value], form, scale)}{unit}" for _, r in known.iterrows()]
+    return ", ".join(figures) or "none"
+
+
+def of(there: int, wanted: int | None) -> str:
+    """`4 of 10`, or `10` where that is all."""
+    return str(there) if wanted is None or there == wanted else f"{there} of {wanted}"
+
+
+def duration(seconds: float) -> str:
+    """`1 h 4 min`, `2 min 5 s`."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {m} min"
+    return f"{m} min {s} s" if m else f"{s} s"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def joined(names: Sequence[str] | Mapping[str, str]) -> str:
+    """`a, b and c`."""
+    *rest, last = names
+    return f"{', '.join(rest)} and {last}" if rest else last
+
+
+def capital(text: str) -> str:
+    """The text with its first letter capital."""
+    return text[:1].upper() + text[1:]
+
+
+def markdown(text: str) -> str:
+    """Text that Markdown shows as it is, in a table too."""
+    for mark in "\\`*_<>|[]":
+        text = text.replace(mark, f"\\{mark}")
+    return text
