@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
             )
 
 
+@cache
 def override_key(override: str) -> str:
     """`optimizer.lr` of `optimizer.lr=0.1`; raises UserError where it isn't an override."""
     try:
@@ -291,7 +293,8 @@ def config_errors(overrides: Sequence[str]) -> Iterator[None]:
 def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     cause = error.__cause__ if error.__cause__ is not None else error
     key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
-    first = str(cause).splitlines()[0]
+    lines = str(cause).splitlines()
+    first = " ".join(lines[: 1 + lines[0].endswith(":")])  # "…while composing config:" says nothing
     given = next((o for o in overrides if re.match(rf"[+~]*{re.escape(str(key))}[.=]", o)), None)
     if isinstance(cause, ConfigKeyError | AttributeError) and given is not None and key is not None:
         return f"{given}: no such key{_near_key(given.partition('=')[0])}"

@@ -29,6 +29,7 @@ from filelock import FileLock
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.config import UserError, check
 from pipeline.results import Epoch, Outcome, Result
@@ -223,7 +224,7 @@ class Store:
         """What MLflow, its database or the disk raise, as one UserError line."""
         try:
             yield
-        except (MlflowException, sqlite3.Error, OSError) as error:
+        except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
             reason = str(error).splitlines()[0]
             key = (
                 f"mlruns_dir={self.local}" if self.local is not None else f"tracking.uri={self.uri}"

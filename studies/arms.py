@@ -5,7 +5,6 @@ Knows configurations only: no Optuna, no MLflow, no training.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -37,7 +36,8 @@ class Arm:
     """One setting of the scientific hyperparameters.
 
     `base` is every override its runs share, the seed and the suggested ones excepted; `samples`
-    holds one composed configuration for each choice of the space, sampler and pruner included.
+    holds composed configurations that together have every choice of the space, and the sampler
+    and pruner.
     """
 
     name: str
@@ -130,30 +130,26 @@ def _arm(
         source = f"arm {name}" if key in own else "study.fixed"
         raise UserError(f"{source} sets {key}, which study.search searches: one of the two only")
 
-    first = {key: choices[0] for key, choices in search.items() if choices}
-
-    @cache
-    def composition(key: str | None = None, choice: Any = None) -> DictConfig:
-        chosen = first if key is None else first | {key: choice}
-        return compose([*base, *driving, *(f"{k}={v}" for k, v in chosen.items())])
-
-    space, samples, unused = [], [], set(ranged)
+    samples, unused = [], set(ranged)
+    for n in range(max([1, *(len(choices) for choices in search.values() if choices)])):
+        # The n-th choice of every searched key at once: composing is slow, and they don't interact.
+        chosen = [f"{key}={c[n % len(c)]}" for key, c in search.items() if c]
+        samples.append(compose([*base, *driving, *chosen]))
+        unused -= _apply(ranged, samples[-1])
+    space = []
     for key, choices in search.items():
+        names = choices or [_given(name, key, samples[0])]
         ranges, settings = {}, {}
-        for choice in choices or [_given(name, key, composition())]:
-            sample = composition(key, choice) if choices and choice != first[key] else composition()
-            unused -= _apply(ranged, sample)
+        for choice, sample in zip(map(str, names), samples, strict=False):
             declared = OmegaConf.select(sample, f"search_space.{key}", default={})
             found = parse_ranges(key, declared)
             for tuned in found.keys() & own.keys():
                 raise UserError(f"arm {name} sets {tuned}, which the study searches in every arm")
-            ranges[str(choice)] = {k: span for k, span in found.items() if k not in fixed}
-            chosen = flat(sample, (key,)) if key in sample else {}
-            settings[str(choice)] = {k: v for k, v in chosen.items() if k not in found}
-            samples.append(sample)
-        values = tuple(choices) if choices else tuple(ranges)
-        space.append(Dimension(key, values, ranges, settings, given=not choices))
-    return Arm(name, tuple(base), tuple(space), tuple(samples) or (composition(),)), unused
+            ranges[choice] = {k: span for k, span in found.items() if k not in fixed}
+            set_by_choice = flat(sample, (key,)) if key in sample else {}
+            settings[choice] = {k: v for k, v in set_by_choice.items() if k not in ranges[choice]}
+        space.append(Dimension(key, tuple(names), ranges, settings, given=not choices))
+    return Arm(name, tuple(base), tuple(space), tuple(samples)), unused
 
 
 def _choices(key: str, value: Any) -> list[Any] | None:

@@ -94,7 +94,8 @@ def grid(space: Space, trials: int, seed: int, *, points: int) -> list[Point]:
         recorder = _Recorder(unit)
         suggest(recorder, space)
         if not undecided:
-            combinations.append(recorder.point)
+            if recorder.point not in combinations:  # whole numbers may round to the same
+                combinations.append(recorder.point)
             continue
         name = undecided[0]
         count = sizes.get(name, 0)

@@ -5,11 +5,12 @@ a range's name carries the choice it belongs to (`optimizer.adam.lr`), since one
 ranges drops out of TPE's joint model; the override it maps to does not (`optimizer.lr`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from pipeline.config import UserError
+from pipeline.config import UserError, check
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,9 @@ def parse_ranges(key: str, declared: Mapping[str, Any]) -> dict[str, Range]:
             raise UserError(f"{where}={fields}: allowed is {allowed}") from None
         for side in ("low", "high"):
             value = getattr(span, side)
-            if not isinstance(value, int | float) or isinstance(value, bool):
-                raise UserError(f"{where}.{side}={value}: allowed is a number")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            fits = number and math.isfinite(value) and (not span.whole or value == int(value))
+            check(f"{where}.{side}", value, fits, "a whole number" if span.whole else "a number")
         if span.low >= span.high:
             raise UserError(f"{where}.low={span.low}: allowed is below {where}.high={span.high}")
         if span.log and span.low <= 0:

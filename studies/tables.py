@@ -216,7 +216,8 @@ def _write(frame: pd.DataFrame, path: Path, wanted: str) -> Path:
         path.write_text(rounded(frame).to_markdown(index=False, disable_numparse=True) + "\n")
     else:
         path = path.with_suffix(".tex")
-        styled = rounded(frame).rename(columns=_latex).map(_latex).style.hide(axis="index")
+        styled = rounded(frame).style.hide(axis="index").format(escape="latex")
+        styled = styled.format_index(escape="latex", axis="columns")
         path.write_text(styled.to_latex(hrules=True))
     return path
 
@@ -270,7 +271,3 @@ def rounded(frame: pd.DataFrame) -> pd.DataFrame:
 
     shown = {c: [text(c, v) for v in frame[c].astype(object)] for c in frame.columns}
     return pd.DataFrame(shown, columns=list(frame.columns))
-
-
-def _latex(text: str) -> str:
-    return text.replace("_", r"\_").replace("%", r"\%")

@@ -1,0 +1,221 @@
+"""What a run leaves in MLflow, and what happens where it can't."""
+
+import math
+import multiprocessing
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+
+from pipeline.config import UserError, compose, flat
+from pipeline.results import Epoch, Evaluation, Outcome, Result
+from pipeline.tracking import STATUS, Store, columns, compact, environment, texts
+
+FIRST = Epoch(1, 12, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 1000.0)
+SECOND = Epoch(2, 24, 1.0, 0.5, 1.1, 0.4, 0.05, 2.0, 1.0, 1100.0)
+COMPLETE = Result(Outcome.complete, 2, 24, 1.2345678, SECOND)
+EACH_EPOCH = {
+    "train/loss": "train_loss",
+    "train/accuracy": "train_accuracy",
+    "val/loss": "val_loss",
+    "val/accuracy": "val_accuracy",
+    "lr": "lr",
+    "grad_norm": "grad_norm",
+    "epoch": "epoch",
+    "seconds": "seconds",
+    "images_per_second": "images_per_second",
+}
+
+
+@pytest.fixture
+def store(mlruns: Path) -> Store:
+    return Store(None, mlruns)
+
+
+def logged(store: Store, result: Result, *epochs: Epoch) -> Run:
+    run_id = store.start(store.experiment("e"), "a run", params={}, tags={})
+    for epoch in epochs:
+        store.log(run_id, epoch)
+    store.finish(run_id, result)
+    return store.client.get_run(run_id)
+
+
+def test_an_epoch_is_logged_under_the_names_of_the_design(store: Store) -> None:
+    run = logged(store, COMPLETE, FIRST, SECOND)
+    best = {"best/val_accuracy": 0.4, "best/val_loss": 1.1, "best/epoch": 2}
+    last = {name: asdict(SECOND)[key] for name, key in EACH_EPOCH.items()}
+    assert run.data.metrics == last | best
+
+
+def test_metrics_are_logged_against_the_step(store: Store) -> None:
+    run = logged(store, COMPLETE, FIRST, SECOND)
+    for name, key in EACH_EPOCH.items():
+        history = store.client.get_metric_history(run.info.run_id, name)
+        values = [(p.step, p.value) for p in history]
+        assert values == [(epoch.step, asdict(epoch)[key]) for epoch in (FIRST, SECOND)]
+
+
+def test_a_final_run_has_the_test_sets_figures_too(store: Store) -> None:
+    run = logged(store, replace(COMPLETE, test=Evaluation(1.5, 0.35)), SECOND)
+    assert (run.data.metrics["test/loss"], run.data.metrics["test/accuracy"]) == (1.5, 0.35)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_figure_that_is_not_finite_is_left_out(store: Store, value: float) -> None:
+    run = logged(store, COMPLETE, replace(FIRST, grad_norm=value))
+    assert "grad_norm" not in run.data.metrics and run.data.metrics["train/loss"] == 2.0
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_an_outcome_is_a_tag_and_a_status(store: Store, outcome: Outcome) -> None:
+    run = logged(store, replace(COMPLETE, outcome=outcome, best=None))
+    tags = {key: run.data.tags[key] for key in ("outcome", "epochs", "steps", "seconds")}
+    assert tags == {"outcome": outcome, "epochs": "2", "steps": "24", "seconds": "1.235"}
+    assert run.info.status == STATUS[outcome]
+
+
+def test_a_failed_run_keeps_its_message(store: Store) -> None:
+    run = logged(store, replace(COMPLETE, outcome=Outcome.failed, error="line\nanother"))
+    file = store.client.download_artifacts(run.info.run_id, "error.txt")
+    assert Path(file).read_text() == "line\nanother"
+
+
+def test_an_interrupted_run_is_killed_and_failed_and_keeps_its_epochs(store: Store) -> None:
+    run_id = store.start(store.experiment("e"), "a run", params={}, tags={})
+    store.log(run_id, FIRST)
+    store.interrupt(run_id, "")
+    run = store.client.get_run(run_id)
+    assert (run.info.status, run.data.tags["outcome"]) == ("KILLED", "failed")
+    assert run.data.metrics["train/loss"] == 2.0
+
+
+def test_params_are_the_whole_configuration_flat(store: Store) -> None:
+    params = flat(compose(["data=digits", "optimizer=adam"]))
+    run_id = store.start(store.experiment("e"), "a run", params=params, tags={})
+    found = store.client.get_run(run_id).data.params
+    assert found == {key: str(value) for key, value in params.items()}
+    assert (found["trainer.threads"], found["optimizer.beta2"]) == ("1", "0.999")
+    groups = {key.partition(".")[0] for key in found}
+    assert groups == {"data", "model", "optimizer", "schedule", "trainer", "seed", "device"}
+
+
+def test_a_run_carries_its_overrides_and_its_configuration(store: Store) -> None:
+    files = texts(["optimizer=adam", "seed=1"], "seed: 1\n")
+    run_id = store.start(store.experiment("e"), "a run", params={}, tags={}, texts=files)
+    read = {f: Path(store.client.download_artifacts(run_id, f)).read_text() for f in files}
+    assert read == {"overrides.txt": "optimizer=adam\nseed=1\n", "config.yaml": "seed: 1\n"}
+
+
+def test_the_environment_says_versions_machine_and_commit() -> None:
+    wanted = {"version.optstudy", "version.torch", "version.numpy", "version.optuna"}
+    wanted |= {"version.python", "machine", "git.commit", "git.dirty"}
+    assert wanted <= environment().keys()
+    assert environment()["git.dirty"] in ("true", "false")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0012, "1.2e-3"), (0.1, "1e-1"), (1.0, "1e0"), (9.99e-6, "1e-5"), (25, "2.5e1")],
+)
+def test_a_learning_rate_in_a_runs_name_is_short(value: float, text: str) -> None:
+    assert compact(value) == text
+
+
+def test_a_discarded_run_is_found_no_more(store: Store) -> None:
+    run = logged(store, COMPLETE)
+    store.discard(run.info.run_id)
+    store.discard("no such run")  # nothing to replace
+    assert store.runs(store.experiment("e")) == []
+
+
+def test_every_page_of_runs_is_read(store: Store) -> None:
+    """1 005 runs: MLflow gives out 1 000 at a time. They go straight into its database."""
+    experiment = store.experiment("e")
+    first = store.start(experiment, "first", params={}, tags={})
+    copy_run(store, first, 1004)
+    found = store.runs(experiment)
+    assert len({run.info.run_id for run in found}) == len(found) == 1005
+    assert [run.info.start_time for run in found] == sorted(run.info.start_time for run in found)
+
+
+def copy_run(store: Store, run_id: str, times: int) -> None:
+    """Rows like a run's own; a thousand through the API take a minute."""
+    import sqlite3
+
+    assert store.local is not None
+    with sqlite3.connect(store.local / "mlflow.db") as database:
+        names = [row[1] for row in database.execute("PRAGMA table_info(runs)")]
+        template = database.execute("SELECT * FROM runs WHERE run_uuid = ?", [run_id]).fetchone()
+        row = dict(zip(names, template, strict=True))
+        for i in range(times):
+            row |= {"run_uuid": f"{i:032x}", "start_time": row["start_time"] + (-1) ** i * i}
+            marks = ", ".join("?" * len(row))
+            database.execute(f"INSERT INTO runs VALUES ({marks})", list(row.values()))
+
+
+def test_runs_are_found_by_their_tags(store: Store) -> None:
+    experiment = store.experiment("e")
+    for arm in ("a", "b"):
+        store.start(experiment, arm, params={}, tags={"arm": arm})
+    found = store.runs(experiment, "tags.arm = 'b'")
+    assert [row["tags.arm"] for row in columns(found)] == ["b"]
+
+
+def test_all_state_lies_in_its_folder(store: Store, mlruns: Path) -> None:
+    logged(store, replace(COMPLETE, error="x"))
+    store.scratch()
+    assert {"mlflow.db", "artifacts", "checkpoints"} <= {path.name for path in mlruns.iterdir()}
+    assert list((mlruns / "artifacts" / "e").rglob("error.txt"))
+
+
+def test_a_deleted_experiment_is_one_line(store: Store) -> None:
+    store.client.delete_experiment(store.experiment("e"))
+    one_line(lambda: store.experiment("e"), "study=e", "deleted", "study.name=…")
+    one_line(lambda: store.find_experiment("e"), "study=e", "deleted", "study.name=…")
+
+
+def test_an_unknown_experiment_is_one_line(store: Store) -> None:
+    one_line(lambda: store.find_experiment("e"), "study=e", "optstudy run study=e")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    one_line(lambda: Store(None, tmp_path / "file" / "mlruns"), f"mlruns_dir={tmp_path}/file")
+
+
+def test_a_store_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("no database at all, by any means" * 100)
+    one_line(lambda: Store(None, tmp_path), f"mlruns_dir={tmp_path}")
+
+
+def test_a_server_that_cannot_be_reached_is_one_line_soon(tmp_path: Path) -> None:
+    began = time.monotonic()
+    one_line(lambda: Store("http://127.0.0.1:9", tmp_path), "tracking.uri=http://127.0.0.1:9")
+    assert time.monotonic() - began < 30
+
+
+def one_line(call: Callable[[], object], *parts: str) -> None:
+    with pytest.raises(UserError) as error:
+        call()
+    assert "\n" not in str(error.value)
+    assert [part for part in parts if part not in str(error.value)] == [], error.value
+
+
+def _open_and_log(folder: Path) -> None:
+    store = Store(None, folder)
+    store.start(store.experiment("shared"), "a run", params={}, tags={})
+
+
+def test_four_processes_may_open_a_fresh_store_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_open_and_log, args=(tmp_path,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    store = Store(None, tmp_path)
+    assert len(store.runs(store.find_experiment("shared"))) == 4
