@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import tracking, train
 from pipeline.config import UserError, compose, flat, typed
@@ -109,13 +109,13 @@ class Coordinator:
                     if not worker.process.is_alive():
                         worker = Worker()
                     self.jobs[worker] = job
-                    worker.connection.send(job.task)
+                    worker.send(job.task)
                 if not self.jobs:
                     return
                 for worker in reporting(list(self.jobs), timeout=0.5):
                     report = worker.receive()
                     if isinstance(report, Epoch):
-                        worker.connection.send(self._epoch(self.jobs[worker], report))
+                        worker.send(self._epoch(self.jobs[worker], report))
                         continue
                     job = self.jobs.pop(worker)
                     self._finish(job, report)
@@ -147,6 +147,7 @@ class Coordinator:
     def _next_job(self) -> Job | None:
         if self.interrupted:
             arm, frozen = self.interrupted.pop(0)
+            self._seed_sampler(arm, frozen.number)
             return self._trial_job(arm, optuna.Trial(self.arms[arm.name], frozen._trial_id))
         waiting = [a for a in self.study.arms if self._asked(a) < self.study.budget.trials]
         if waiting:
@@ -167,19 +168,22 @@ class Coordinator:
         return sum(t.state != TrialState.WAITING for t in trials)
 
     def _ask(self, arm: Arm) -> optuna.Trial:
+        opened, number = self.arms[arm.name], self._asked(arm)
+        self._seed_sampler(arm, number)
+        waiting = opened.get_trials(deepcopy=False, states=[TrialState.WAITING])
+        if arm.name in self.points and not waiting:
+            opened.enqueue_trial(self.points[arm.name][number])
+        return opened.ask()
+
+    def _seed_sampler(self, arm: Arm, number: int) -> None:
         # A sampler made anew for each trial, its seed derived from the trial's number: a resumed
         # study neither repeats the suggestions of its first half nor depends on where it stopped.
-        opened, number = self.arms[arm.name], self._asked(arm)
-        seed = int.from_bytes(
-            hashlib.sha256(f"{self.study.config.seed} {arm.name} {number}".encode()).digest()[:4]
-        )
-        if (points := self.points.get(arm.name)) is not None:
-            opened.sampler = optuna.samplers.RandomSampler(seed=seed)
-            if not opened.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-                opened.enqueue_trial(points[number])
+        identity = f"{self.study.config.seed} {arm.name} {number}".encode()
+        seed = int.from_bytes(hashlib.sha256(identity).digest()[:4])
+        if arm.name in self.points:  # every value comes from the design
+            self.arms[arm.name].sampler = optuna.samplers.RandomSampler(seed=seed)
         else:
-            opened.sampler = instantiate(arm.samples[0].sampler.build)(seed=seed)
-        return opened.ask()
+            self.arms[arm.name].sampler = instantiate(arm.samples[0].sampler.build)(seed=seed)
 
     def _trial_job(self, arm: Arm, trial: optuna.Trial) -> Job:
         suggested = suggest(trial, arm.space)
@@ -190,8 +194,7 @@ class Coordinator:
         return job
 
     def _final_job(self, arm: Arm, number: int, seed: int) -> Job:
-        opened = self.arms[arm.name]
-        suggested = opened.get_trials(deepcopy=False)[number].user_attrs["suggested"]
+        suggested = self._frozen(arm, number).user_attrs["suggested"]
         return self._job(arm, number, seed, suggested, None)
 
     def _job(
@@ -218,9 +221,12 @@ class Coordinator:
             texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
         )
         weights = self.store.scratch() / f"{run_id}.pt" if final else None
-        return Job(
-            arm, number, seed, trial, Task(overrides, self.dataset, final, weights), run_id, name
-        )
+        task = Task(overrides, self.dataset, final, weights)
+        reported = 0 if trial is None else len(self._frozen(arm, number).intermediate_values)
+        return Job(arm, number, seed, trial, task, run_id, name, reported)
+
+    def _frozen(self, arm: Arm, number: int) -> FrozenTrial:
+        return self.arms[arm.name].get_trials(deepcopy=False)[number]
 
     def _epoch(self, job: Job, epoch: Epoch) -> bool:
         self.store.log(job.run_id, epoch)

@@ -53,18 +53,21 @@ def journal_path(config: Config, study: str) -> Path:
 def writing(config: Config, study: str) -> Iterator[BaseStorage]:
     """Hold the study's lock and its storage; UserError where another process holds it."""
     path = journal_path(config, study)
+    lock = FileLock(path.with_suffix(".lock"), timeout=0)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_suffix(".lock"), timeout=0)
-        with lock:
-            _cut_torn_line(path)
-            yield instantiate(config.storage["build"])(path)
+        lock.acquire()
     except Timeout:
         raise UserError(
             f"study={study}: another process is running it; optstudy status study={study}"
         ) from None
     except OSError as error:
         raise UserError(f"mlruns_dir={config.mlruns_dir}: can't be written: {error}") from error
+    try:
+        _cut_torn_line(path)
+        yield instantiate(config.storage["build"])(path)
+    finally:
+        lock.release()
 
 
 def reading(config: Config, study: str) -> BaseStorage:

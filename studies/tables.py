@@ -127,7 +127,7 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
         rows.append(row | {"seconds": runs["seconds"].astype(float).sum()})
     measured = ("val_accuracy", "test_accuracy_mean", "test_accuracy_low", "test_accuracy_high")
     order = ["study", "arm", *tuned, *measured, "finals", *(o.value for o in Outcome), "seconds"]
-    return pd.DataFrame(rows, columns=order)
+    return _as_numbers(pd.DataFrame(rows, columns=order), [*measured, "seconds"])
 
 
 def counting_finals(trials: pd.DataFrame) -> pd.DataFrame:
@@ -183,7 +183,13 @@ def comparisons(trials: pd.DataFrame) -> pd.DataFrame:
         }
         for pair, found, p_holm in zip(pairs, compared, corrected, strict=True)
     ]
-    return pd.DataFrame(rows, columns=list(COMPARED))
+    figures = [c for c in COMPARED if c not in ("study", "arm_a", "arm_b", "seeds", "verdict")]
+    return _as_numbers(pd.DataFrame(rows, columns=list(COMPARED)), figures)
+
+
+def _as_numbers(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    # A missing figure is NaN, not None, whatever else its column holds.
+    return frame.astype(dict.fromkeys(names, float))
 
 
 def export(tables: dict[str, pd.DataFrame], folder: Path, formats: Sequence[str]) -> list[Path]:

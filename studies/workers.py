@@ -9,6 +9,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -38,6 +39,11 @@ class Worker:
         self.process: BaseProcess = context.Process(target=_work, args=(remote,), daemon=True)
         self.process.start()
         remote.close()
+
+    def send(self, message: Task | bool) -> None:
+        """A task, or whether a run is to stop; one that can't hear it is found out by `receive`."""
+        with suppress(OSError):
+            self.connection.send(message)
 
     def receive(self) -> Epoch | Result:
         """The next report; a process that died is a failed run."""

@@ -6,6 +6,7 @@ the real ones. Use one worker: Hydra's global state isn't made for two threads.
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -68,6 +69,9 @@ class ThreadWorker:
 
     def _ask(self, epoch: Epoch) -> bool:
         return workers._ask(self.remote, epoch)
+
+    def send(self, message: workers.Task | bool) -> None:
+        workers.Worker.send(cast(workers.Worker, self), message)
 
     def receive(self) -> Epoch | Result:
         return workers.Worker.receive(cast(workers.Worker, self))
@@ -167,6 +171,21 @@ def environment() -> dict[str, str]:
     proxies = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
     kept = {k: v for k, v in kept.items() if k not in ("no_proxy", "NO_PROXY")}
     return kept | dict.fromkeys(proxies, "http://127.0.0.1:9") | {"no_proxy": "127.0.0.1,localhost"}
+
+
+def started(cwd: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """The command line in a process group of its own, as a terminal starts it."""
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell's background job ignores Ctrl-C, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def optstudy(cwd: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

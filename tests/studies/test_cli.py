@@ -1,0 +1,262 @@
+"""The command line, end to end on digits. A user without a network, in a folder of their own.
+
+Studies run in this process (see harness); `test_runner` takes one through real workers.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from harness import environment, in_process, logged, one_line, optstudy, own_yaml, started
+
+from pipeline.config import options
+from pipeline.tracking import Store
+from studies import cli
+
+assert in_process is not None  # a fixture, imported for its name
+
+FALLBACK = ("run", "study=quickstart", "study.trials=1", "study.finals=1", "trainer.epochs=1")
+Answer = tuple[int, str, str]  # exit status, stdout, stderr
+
+
+@pytest.fixture
+def user(mlruns: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory (but for an empty store), no images, no network."""
+    folder = mlruns.parent
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("CIFAR10_ROOT", raising=False)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # `train` sets it
+    for key, value in environment().items():
+        if "proxy" in key.lower():
+            monkeypatch.setenv(key, value)
+    former = signal.getsignal(signal.SIGTERM)
+    yield folder
+    signal.signal(signal.SIGTERM, former)
+
+
+@pytest.fixture
+def say(
+    user: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """`optstudy …` in this process."""
+
+    def answer(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["optstudy", *arguments])
+        status: int | str | None = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code
+        out, err = capfd.readouterr()
+        if isinstance(status, str):  # sys.exit(message) prints it and exits with 1
+            return 1, out, err + status
+        return status or 0, out, err
+
+    return answer
+
+
+def test_data_prints_what_it_found(say: Callable[..., Answer]) -> None:
+    status, out, err = say("data", "data=digits")
+    assert (status, err) == (0, "")
+    for part in ("scikit-learn's digits", "1438", "359", "8×8", "0, 1, 2", "±"):
+        assert part in out
+    assert re.search(r"fingerprint +[0-9a-f]{16}$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("verb", ["data", "train", "run"])
+def test_images_that_cannot_be_had_stop_with_the_ways_out(
+    verb: str, say: Callable[..., Answer], user: Path
+) -> None:
+    status, _, err = say(verb, *(["study=repeat"] if verb == "run" else []))
+    error = err.strip().splitlines()[-1]
+    assert status == 1
+    one_line(error, "not downloaded", str(user / "data/cifar10"), "CIFAR10_ROOT", "data=digits")
+    assert not (user / "mlruns" / "optuna").exists()
+
+
+def test_train_prints_plain_lines_and_ends_with_its_run(say: Callable[..., Answer]) -> None:
+    status, out, _ = say("train", "data=digits", "trainer.epochs=2", "optimizer=adam")
+    lines = out.strip().splitlines()
+    assert status == 0 and "\x1b" not in out and "\r" not in out
+    assert [line.split()[1] for line in lines[:-1]] == ["1/2", "2/2"]
+    end = re.fullmatch(r"complete · best validation accuracy 0\.\d+ .* run (\w{32})", lines[-1])
+    assert end is not None
+    run = Store(None, "mlruns").client.get_run(end[1])
+    assert run.data.tags["outcome"] == "complete" and run.data.tags["phase"] == "train"
+    assert run.data.params["optimizer.name"] == "adam"
+    assert not {key for key in run.data.metrics if key.startswith("test/")}
+    files = {f.path for f in Store(None, "mlruns").client.list_artifacts(end[1])}
+    assert any(file.endswith(".pt") for file in files)
+
+
+def test_a_multirun_makes_every_combination(say: Callable[..., Answer], user: Path) -> None:
+    grid = ("optimizer=sgd,adam", "model=mlp,mlp_batchnorm")
+    status, _, _ = say("train", "-m", *grid, "trainer.epochs=1", "data=digits")
+    assert status == 0
+    store = Store(None, "mlruns")
+    found = store.runs(store.find_experiment("train"))
+    made = {(r.data.params["optimizer.name"], r.data.params["model.name"]) for r in found}
+    wanted = {(o, m) for o in ("sgd", "adam") for m in ("mlp", "mlp_batchnorm")}
+    assert len(found) == 4 and made == wanted
+
+
+def test_quickstart_falls_back_to_digits_and_says_so(
+    say: Callable[..., Answer], in_process: None, user: Path
+) -> None:
+    status, out, err = say(*FALLBACK)
+    assert status == 0 and "Traceback" not in err
+    banner = [m.start() for m in re.finditer("NOT CIFAR10: this is digits instead", out)]
+    table = out.index("best of its search")
+    assert banner[0] < table < banner[-1]
+    runs = logged(user / "mlruns", "quickstart-digits")
+    assert len(runs) == 4
+    assert {run.data.tags.get("data.fallback") for run in runs.values()} == {"cifar10 → digits"}
+
+    status, out, _ = say("status")
+    assert status == 0 and "quickstart-digits: done" in out
+    assert [line.split()[1] for line in out.splitlines() if " 1/1 " in line] == ["1/1", "1/1"]
+
+    status, out, _ = say(
+        "export", "study=quickstart-digits", "formats=[csv,latex]", f"out={user}/paper"
+    )
+    assert status == 0 and {Path(p).suffix for p in out.split()} == {".csv", ".tex"}
+    assert {p.suffix for p in (user / "paper").iterdir()} == {".csv", ".tex"}
+    assert len(pd.read_csv(user / "paper" / "trials.csv")) == 4
+    again = say(*FALLBACK)
+    assert again[0] == 0 and "[1/" not in again[1]
+    assert logged(user / "mlruns", "quickstart-digits").keys() == runs.keys()
+
+
+def test_digits_that_were_asked_for_are_no_fallback(
+    say: Callable[..., Answer], in_process: None, user: Path
+) -> None:
+    status, out, _ = say(*FALLBACK, "data=digits", "study.finals=0")
+    assert status == 0 and "NOT CIFAR10" not in out
+    runs = logged(user / "mlruns", "quickstart")
+    assert not any("data.fallback" in run.data.tags for run in runs.values())
+
+
+def test_a_failed_trial_is_said_and_the_exit_status_is_1(
+    say: Callable[..., Answer], in_process: None, user: Path
+) -> None:
+    faulty = "# @package _global_\noptimizer:\n  name: faulty\n  lr: 0.1\n  build:\n"
+    own_yaml(
+        user, "optimizer", "faulty", f"{faulty}    _target_: harness.Faulty\n    _partial_: true\n"
+    )
+    status, _, err = say(*FALLBACK, "data=digits", "optimizer=faulty")
+    assert status == 1
+    one_line(err.strip().splitlines()[-1], "2 trials failed", "plain/trial 0", "out of luck")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "named"),
+    [
+        (["rnu"], 2, ["rnu", "did you mean run", "status"]),
+        (["run"], 1, ["study=NAME", "batchnorm"]),
+        (["run", "study=batchnrom"], 1, ["batchnrom", "did you mean batchnorm"]),
+        (["run", "study=quickstart", "trainer.epoch=1"], 1, ["trainer.epoch=1", "trainer.epochs"]),
+        (["run", "study=quickstart", "sampler=tep"], 1, ["sampler=tep", "tpe"]),
+        (["run", "study=quickstart", "workers=0"], 1, ["workers=0", "≥ 1"]),
+        (["run", "study=quickstart", "workers=true"], 1, ["workers"]),
+        (["run", "study=quickstart", "no override"], 1, ["no override", "KEY=VALUE"]),
+        (["train", "optimizer=adm"], 1, ["optimizer=adm", "did you mean adam"]),
+        (["train", "optimizer.lr=-1"], 1, ["optimizer.lr=-1"]),
+        (["train", "trainer.epochs=0"], 1, ["trainer.epochs=0", "≥ 1"]),
+        (["train", "optimiser=adam"], 1, ["optimiser"]),
+        (["data", "data=digit"], 1, ["data=digit", "did you mean digits"]),
+        (["status", "study=nothing"], 1, ["study=nothing", "optstudy run"]),
+        (["status"], 1, ["no study has been run yet"]),
+        (["export"], 1, ["study=NAME"]),
+        (["export", "study=nothing"], 1, ["study=nothing", "optstudy run"]),
+        (["export", "study=x", "formats=[excel]"], 1, ["formats=excel", "latex"]),
+        (["ui", "port=x"], 1, ["port=x", "65535"]),
+        (["status", "format=csv"], 1, ["format=csv"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], status: int, named: list[str], say: Callable[..., Answer]
+) -> None:
+    found, _, err = say(*arguments)
+    assert found == status
+    one_line(err, *named)
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[str, tuple[float, str]]:
+    """Seconds and text of every verb's --help, each in a process of its own."""
+    found = {}
+    for verb in cli.VERBS:
+        began = time.monotonic()
+        done = optstudy(Path.cwd(), verb, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        found[verb] = (time.monotonic() - began, done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_shows_an_example_at_once(verb: str, helps: dict[str, tuple[float, str]]) -> None:
+    seconds, text = helps[verb]
+    assert text.count(f"optstudy {verb}") >= 2 and "{studies}" not in text
+    assert seconds < 3  # promised: under 1 s, on a machine that has nothing else to do
+
+
+def test_help_of_run_names_every_study(helps: dict[str, tuple[float, str]]) -> None:
+    assert all(study in helps["run"][1] for study in options("study"))
+
+
+def test_help_imports_neither_torch_nor_mlflow() -> None:
+    for verb in cli.VERBS:
+        code = (
+            f"import sys; sys.argv = ['optstudy', '{verb}', '--help'];"
+            "from studies import cli; cli.main();"
+            "sys.exit(bool({'torch', 'mlflow', 'optuna', 'pandas'} & sys.modules.keys()))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+        assert done.returncode == 0, verb
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_ui_answers_and_stops_cleanly(user: Path) -> None:
+    port = free_port()
+    process = started(user, "ui", f"port={port}")
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout)
+        address = f"http://127.0.0.1:{port}"
+        assert any(address in line for line in lines)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(address, timeout=60) as answer:
+            assert answer.status == 200
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches every process of the terminal
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (0, "") and "stopped" in out
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_port_in_use_is_one_line(say: Callable[..., Answer]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        status, _, err = say("ui", f"port={port}")
+    assert status == 1
+    one_line(err, f"port={port}", "in use")

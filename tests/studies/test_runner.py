@@ -1,0 +1,490 @@
+"""Running a study: its budget, its interruptions, its failures.
+
+One study goes through the real command line with real workers, and is struck at every stage; all
+others run in this process.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import optuna
+import pytest
+from harness import (
+    TINY,
+    ThreadWorker,
+    curve,
+    finish,
+    logged,
+    names,
+    one_line,
+    opened,
+    own_yaml,
+    planned,
+    started,
+    trials,
+)
+from mlflow.entities import Run
+from optuna.trial import FrozenTrial, TrialState
+
+from pipeline import train
+from pipeline.config import UserError, compose, options, typed
+from pipeline.data import DataSet
+from pipeline.results import Epoch, Result
+from pipeline.tracking import Store
+from studies import tables
+from studies.arms import Arm, Study, plan
+from studies.progress import best_trial
+from studies.runner import STATES
+from studies.workers import Worker
+
+ARMS = ("plain", "batchnorm")
+QUICK = ("study=quickstart", "data=digits", "trainer.epochs=1")
+LINE = TINY.replace("name: tiny", "name: line").replace("epochs=2", "epochs=20")
+LINE = LINE.replace("trials: 2", "trials: 3").replace("finals: 2", "finals: 1")
+RUNS = {f"{a}/{kind}" for a in ARMS for kind in ("trial 0", "trial 1", "trial 2")} | {
+    f"{a}/final seed {seed}" for a in ARMS for seed in (1,)
+}
+
+
+EPOCH = Epoch(1, 11, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 1000.0)
+
+
+@dataclass(frozen=True)
+class Struck:
+    """What the stages of a study that was struck left behind."""
+
+    folder: Path
+    study: Study
+    after_kill: dict[str, list[FrozenTrial]]
+    interrupt_status: int
+    interrupt_stderr: str
+    after_interrupt: dict[str, list[FrozenTrial]]
+    killed_runs: list[Run]
+    status: int
+    stderr: str
+    done: dict[str, list[FrozenTrial]]
+    runs: dict[str, Run]
+
+
+def start(folder: Path) -> "subprocess.Popen[str]":
+    return started(folder, "run", "study=line", "workers=2")
+
+
+def wait_for_a_run(process: "subprocess.Popen[str]") -> None:
+    """Return when the first run has ended, the next ones being under way."""
+    assert process.stdout is not None and process.stderr is not None
+    for line in process.stdout:
+        if line.startswith("["):
+            return
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.fixture(scope="module")
+def struck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Struck]:
+    folder = tmp_path_factory.mktemp("struck")
+    own_yaml(folder, "study", "line", LINE)
+    mlruns = folder / "mlruns"
+    with contextlib.chdir(folder):
+        study = plan(["study=line"])
+
+    def journal() -> dict[str, list[FrozenTrial]]:
+        return {arm: trials(study, mlruns, arm) for arm in ARMS}
+
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        processes.append(start(folder))  # 1: everything is killed
+        wait_for_a_run(processes[-1])
+        os.killpg(processes[-1].pid, signal.SIGKILL)
+        processes[-1].wait()
+        after_kill = journal()
+
+        processes.append(start(folder))  # 2: Ctrl-C, which every process of the terminal gets
+        wait_for_a_run(processes[-1])
+        os.killpg(processes[-1].pid, signal.SIGINT)
+        _, interrupt_stderr = processes[-1].communicate(timeout=60)
+        after_interrupt = journal()
+        killed = [run for run in logged(mlruns, "line").values() if run.info.status == "KILLED"]
+
+        processes.append(start(folder))  # 3: to the end
+        _, stderr = processes[-1].communicate(timeout=200)
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    yield Struck(
+        folder,
+        study,
+        after_kill,
+        processes[1].returncode,
+        interrupt_stderr,
+        after_interrupt,
+        killed,
+        processes[2].returncode,
+        stderr,
+        journal(),
+        logged(mlruns, "line"),
+    )
+
+
+def running(found: dict[str, list[FrozenTrial]]) -> dict[str, FrozenTrial]:
+    return {
+        f"{arm}/trial {t.number}": t
+        for arm, trials in found.items()
+        for t in trials
+        if t.state is TrialState.RUNNING
+    }
+
+
+class TestAStudyStruckAtEveryStage:
+    def test_leaves_what_was_under_way_as_running(self, struck: Struck) -> None:
+        assert running(struck.after_kill) and running(struck.after_interrupt)
+
+    def test_finishes_exactly_its_budget(self, struck: Struck) -> None:
+        for arm in ARMS:
+            assert [t.number for t in struck.done[arm]] == [0, 1, 2]
+            assert all(t.state.is_finished() for t in struck.done[arm])
+
+    def test_logs_every_run_once(self, struck: Struck) -> None:
+        assert struck.runs.keys() == RUNS
+
+    def test_trains_an_interrupted_trial_again_at_its_point(self, struck: Struck) -> None:
+        for found in (struck.after_kill, struck.after_interrupt):
+            for name, before in running(found).items():
+                arm, _, number = name.partition("/trial ")
+                after = struck.done[arm][int(number)]
+                # One that was killed before it had its point gets the one it would have had.
+                assert before.params.items() <= after.params.items()
+                assert after.state is TrialState.COMPLETE
+
+    def test_forgets_the_runs_of_interrupted_trials(self, struck: Struck) -> None:
+        for name, before in running(struck.after_kill).items():
+            former = before.user_attrs.get("run_id")
+            assert former != struck.runs[name].info.run_id
+
+    def test_finished_trials_are_not_trained_again(self, struck: Struck) -> None:
+        for arm, found in struck.after_kill.items():
+            for before in found:
+                if before.state.is_finished():
+                    after = struck.done[arm][before.number]
+                    assert after.user_attrs["run_id"] == before.user_attrs["run_id"]
+                    assert after.datetime_complete == before.datetime_complete
+
+    def test_has_the_losses_of_a_plain_run(self, struck: Struck, digits: DataSet) -> None:
+        """Two workers against none; also the trials that were trained again."""
+        for arm in ARMS:
+            for trial in struck.done[arm]:
+                seen: list[Epoch] = []
+                config = typed(compose(trial.user_attrs["overrides"]))
+                train.run(config, digits, on_epoch=lambda e, seen=seen: bool(seen.append(e)))  # type: ignore[misc]
+                run = struck.runs[f"{arm}/trial {trial.number}"]
+                for metric in ("train_loss", "val_loss", "grad_norm"):
+                    name = metric.replace("_", "/") if "loss" in metric else metric
+                    logged_ = curve(struck.folder / "mlruns", run, name)
+                    assert logged_ == [getattr(epoch, metric) for epoch in seen]
+
+    def test_ends_well(self, struck: Struck) -> None:
+        assert (struck.status, struck.stderr) == (0, "")
+
+    def test_ctrl_c_is_one_line_that_says_how_to_go_on(self, struck: Struck) -> None:
+        assert struck.interrupt_status == 1
+        one_line(struck.interrupt_stderr, "interrupted", "optstudy run study=line workers=2")
+
+    def test_ctrl_c_marks_the_open_runs(self, struck: Struck) -> None:
+        assert len(struck.killed_runs) == len(running(struck.after_interrupt))
+        assert {run.data.tags["outcome"] for run in struck.killed_runs} == {"failed"}
+
+    def test_run_again_adds_nothing(self, struck: Struck, digits: DataSet) -> None:
+        mlruns = struck.folder / "mlruns"
+        assert finish(struck.study, digits, mlruns) == []
+        again = logged(mlruns, "line")
+        assert {n: r.info.run_id for n, r in again.items()} == {
+            n: r.info.run_id for n, r in struck.runs.items()
+        }
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A study that ran, was run again, and was extended."""
+
+    mlruns: Path
+    first: list[str]
+    again: list[str]
+    more_finals: list[str]
+    more_trials: list[str]
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory, digits: DataSet) -> Grown:
+    mlruns = tmp_path_factory.mktemp("grown")
+
+    def ended(trials: int, finals: int) -> list[str]:
+        study = planned(*QUICK)
+        assert study.config.study is not None
+        budget = replace(study.config.study, trials=trials, finals=finals)
+        return finish(replace(study, config=replace(study.config, study=budget)), digits, mlruns)
+
+    return Grown(mlruns, ended(2, 1), ended(2, 1), ended(2, 2), ended(3, 2))
+
+
+class TestABudget:
+    def test_is_run_whole(self, grown: Grown) -> None:
+        wanted = [f"{a}/trial {n}" for n in (0, 1) for a in ARMS]
+        assert names(grown.first) == [*wanted, *(f"{a}/final seed 1" for a in ARMS)]
+
+    def test_that_is_spent_adds_nothing(self, grown: Grown) -> None:
+        assert grown.again == []
+
+    def test_of_more_finals_adds_those(self, grown: Grown) -> None:
+        assert names(grown.more_finals) == [f"{a}/final seed 2" for a in ARMS]
+
+    def test_of_more_trials_adds_those(self, grown: Grown) -> None:
+        added = [name for name in names(grown.more_trials) if "/trial" in name]
+        assert added == [f"{a}/trial 2" for a in ARMS]
+
+    def test_names_a_run_after_its_point(self, grown: Grown) -> None:
+        first = trials(planned(*QUICK), grown.mlruns, "plain")[0]
+        mantissa, exponent = f"{first.params['optimizer.momentum.lr']:.1e}".split("e")
+        lr = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+        assert grown.first[0] == f"plain/trial 0 · momentum {lr} · complete"
+
+    def test_has_finals_on_the_same_seeds_in_every_arm(self, grown: Grown) -> None:
+        rows = tables.trials(Store(None, grown.mlruns), "quickstart")
+        search, finals = (rows[rows["phase"] == phase] for phase in ("search", "final"))
+        seeds = {arm: set(finals[finals["arm"] == arm]["seed"]) for arm in ARMS}
+        assert seeds == {"plain": {1, 2}, "batchnorm": {1, 2}} and set(search["seed"]) == {0}
+
+    def test_shows_the_test_set_to_finals_only(self, grown: Grown) -> None:
+        store = Store(None, grown.mlruns)
+        for run in store.runs(store.find_experiment("quickstart")):
+            test = {key for key in run.data.metrics if key.startswith("test/")}
+            final = run.data.tags["phase"] == "final"
+            assert test == ({"test/accuracy", "test/loss"} if final else set())
+
+    def test_keeps_the_weights_of_finals_only(self, grown: Grown) -> None:
+        store = Store(None, grown.mlruns)
+        for run in store.runs(store.find_experiment("quickstart"), "tags.phase != 'study'"):
+            files = {file.path for file in store.client.list_artifacts(run.info.run_id)}
+            assert {"overrides.txt", "config.yaml"} <= files
+            weights = any(file.endswith(".pt") for file in files)
+            assert weights == (run.data.tags["phase"] == "final")
+        assert not list((grown.mlruns / "checkpoints").iterdir())
+
+    def test_keeps_its_stored_identity(self, grown: Grown) -> None:
+        trial = trials(planned(*QUICK), grown.mlruns, "plain")[0]
+        overrides = trial.user_attrs["overrides"]
+        arm = planned(*QUICK).arms[0]
+        assert overrides == [*arm.base, *trial.user_attrs["suggested"], "seed=0"]
+
+    def test_tags_every_run(self, grown: Grown) -> None:
+        store = Store(None, grown.mlruns)
+        for run in store.runs(store.find_experiment("quickstart"), "tags.phase != 'study'"):
+            wanted = {"study", "arm", "phase", "trial", "outcome", "data.fingerprint"}
+            assert wanted <= run.data.tags.keys()
+            assert {"git.commit", "git.dirty", "version.torch"} <= run.data.tags.keys()
+            assert run.data.params["trainer.threads"] == "1"
+
+    @pytest.mark.parametrize(
+        ("changed", "named"),
+        [
+            (("trainer.epochs=3",), ("trainer.epochs=1", "now 3")),
+            (("sampler=random",), ("sampler", "tpe", "random")),
+            (("seed=1",), ("seed=0", "now 1")),
+        ],
+        ids=["epochs", "sampler", "seed"],
+    )
+    def test_mixes_no_two_experiments_under_one_name(
+        self, grown: Grown, digits: DataSet, changed: tuple[str, ...], named: tuple[str, ...]
+    ) -> None:
+        def files() -> dict[Path, bytes]:
+            kept = [*grown.mlruns.glob("optuna/*.journal"), grown.mlruns / "mlflow.db"]
+            return {path: path.read_bytes() for path in kept}
+
+        before = files()
+        with pytest.raises(UserError) as error:
+            finish(plan([*QUICK, *changed]), digits, grown.mlruns)
+        one_line(error.value, "study=quickstart", *named, "study.name=…")
+        assert files() == before
+
+    def test_refuses_other_images_under_one_name(self, grown: Grown, digits: DataSet) -> None:
+        other = replace(digits, fingerprint="0" * 16)
+        with pytest.raises(UserError) as error:
+            finish(planned(*QUICK), other, grown.mlruns)
+        one_line(error.value, "data.fingerprint", digits.fingerprint, "0" * 16)
+
+    def test_refuses_a_set_of_arms_that_changed(self, grown: Grown, digits: DataSet) -> None:
+        study = planned(*QUICK)
+        with pytest.raises(UserError) as error:
+            finish(replace(study, arms=study.arms[:1]), digits, grown.mlruns)
+        one_line(error.value, "study.arms", "plain", "batchnorm")
+
+
+def test_a_trial_killed_before_it_had_a_point_gets_the_one_it_would_have_had(
+    digits: DataSet, mlruns: Path
+) -> None:
+    study = planned(*QUICK, "study.trials=1", "study.finals=0")
+    whole = replace(study, name="whole")
+    finish(whole, digits, mlruns)
+    with opened(study, digits, mlruns) as coordinator:
+        coordinator._ask(study.arms[0])  # killed here
+    finish(study, digits, mlruns)
+    points = [trials(s, mlruns, "plain")[0].params for s in (study, whole)]
+    assert points[0] == points[1]
+
+
+def test_a_trial_trained_again_is_reported_once(
+    digits: DataSet, mlruns: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    study = planned(*QUICK[:2], "trainer.epochs=3", "study.trials=1", "study.finals=0")
+    with opened(study, digits, mlruns) as coordinator:
+        job = coordinator._trial_job(study.arms[0], coordinator._ask(study.arms[0]))
+        coordinator._epoch(job, EPOCH)  # killed here
+    finish(study, digits, mlruns)
+    assert [str(w.message) for w in recwarn if "already reported" in str(w.message)] == []
+    trial = trials(study, mlruns, "plain")[0]
+    assert list(trial.intermediate_values) == [1, 2, 3]
+
+
+def test_a_diverged_trial_is_told_so_and_has_no_finals(digits: DataSet, mlruns: Path) -> None:
+    overrides = ("optimizer.lr=1e30", "study.trials=2", "study.finals=2")
+    study = planned(*QUICK, *overrides)
+    study = replace(study, arms=study.arms[:1])
+    ended = finish(study, digits, mlruns)
+    assert [end.rpartition(" · ")[2] for end in ended] == ["diverged", "diverged"]
+    for trial in trials(study, mlruns, "plain"):
+        assert trial.state is TrialState.PRUNED and trial.user_attrs["outcome"] == "diverged"
+    arms = tables.of_study(Store(None, mlruns), "quickstart")["arms"]
+    assert len(arms) == 1 and arms["diverged"][0] == 2 and arms["finals"][0] == 0
+    empty = ["val_accuracy", "test_accuracy_mean", "test_accuracy_low", "test_accuracy_high"]
+    assert arms[empty].isna().all(axis=None)
+
+
+def test_a_failed_trial_keeps_its_error_and_the_study_goes_on(
+    digits: DataSet, mlruns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    faulty = "# @package _global_\noptimizer:\n  name: faulty\n  lr: 0.1\n  build:\n"
+    faulty += "    _target_: harness.Faulty\n    _partial_: true\n"
+    own_yaml(tmp_path, "optimizer", "faulty", faulty)
+    own_yaml(tmp_path, "study", "tiny", TINY.replace("[sgd]", "[faulty]"))
+    study = plan(["study=tiny", "study.trials=1"])
+    ended = finish(study, digits, mlruns)
+    assert [end.rpartition(" · ")[2] for end in ended] == ["failed", "failed"]
+    trial = trials(study, mlruns, "batchnorm")[0]
+    assert trial.state is TrialState.FAIL and trial.user_attrs["outcome"] == "failed"
+    assert trial.user_attrs["error"]
+    run = logged(mlruns, "tiny")["batchnorm/trial 0"]
+    assert (run.info.status, run.data.tags["outcome"]) == ("FAILED", "failed")
+    text = Store(None, mlruns).client.download_artifacts(run.info.run_id, "error.txt")
+    assert "out of luck" in Path(text).read_text()
+
+
+class DiesTraining(ThreadWorker):
+    """Its first worker is killed in its first epoch."""
+
+    deaths = 0
+
+    def _ask(self, epoch: Epoch) -> bool:
+        if type(self).deaths == 0:
+            self.die()
+        return super()._ask(epoch)
+
+    def die(self) -> None:
+        type(self).deaths += 1
+        self.died = True
+        self.remote.close()
+
+
+class DiesUnheard(DiesTraining):
+    """Its first worker is killed after an epoch's report and before the answer."""
+
+    deaths = 0
+
+    def _ask(self, epoch: Epoch) -> bool:
+        if type(self).deaths == 0:
+            self.remote.send(epoch)
+            self.die()
+        return super()._ask(epoch)
+
+
+@pytest.mark.parametrize("worker", [DiesTraining, DiesUnheard])
+def test_a_worker_that_dies_fails_its_trial_alone(
+    worker: type[DiesTraining], digits: DataSet, mlruns: Path
+) -> None:
+    worker.deaths = 0
+    study = planned(*QUICK, "study.finals=0", "study.trials=1")
+    with opened(study, digits, mlruns, worker) as coordinator:
+        ended = [end.outcome for end in coordinator.run() if end is not None]
+    assert ended == ["failed", "complete"]
+    failed, complete = (trials(study, mlruns, arm)[0] for arm in ARMS)
+    assert (failed.state, complete.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert "worker process died (exit code -9)" in failed.user_attrs["error"]
+    rows = tables.trials(Store(None, mlruns), "quickstart")
+    assert list(rows["outcome"]) == ["failed", "complete"]
+
+
+def test_a_killed_process_reports_a_failed_run() -> None:
+    worker = Worker()
+    assert worker.process.pid is not None
+    os.kill(worker.process.pid, signal.SIGKILL)
+    report = worker.receive()
+    assert isinstance(report, Result) and report.outcome == "failed"
+    one_line(report.error or "", "exit code -9")
+    worker.stop()
+
+
+def test_every_outcome_has_a_state_of_its_own_kind() -> None:
+    assert {outcome.value: state.name for outcome, state in STATES.items()} == {
+        "complete": "COMPLETE",
+        "pruned": "PRUNED",
+        "diverged": "PRUNED",
+        "failed": "FAIL",
+    }
+
+
+def ended_trial(number: int, value: float, state: TrialState) -> FrozenTrial:
+    trial = optuna.create_trial(
+        state=state,
+        value=value if state is TrialState.COMPLETE else None,
+        intermediate_values={1: value},
+    )
+    trial.number = number
+    return trial
+
+
+def test_a_pruned_trial_is_never_the_best() -> None:
+    pruned = ended_trial(0, 0.9, TrialState.PRUNED)
+    complete = ended_trial(1, 0.2, TrialState.COMPLETE)
+    assert best_trial([pruned, complete]) is complete
+    assert best_trial([pruned]) is None
+
+
+def test_the_best_of_equals_is_the_earliest() -> None:
+    equals = [ended_trial(n, 0.5, TrialState.COMPLETE) for n in (2, 0, 1)]
+    best = best_trial(equals)
+    assert best is not None and best.number == 0
+
+
+def tiny(study: Study) -> Study:
+    """One trial of one epoch on digits in every arm; the plan as it ships."""
+
+    def short(arm: Arm) -> Arm:
+        return replace(arm, base=(*arm.base, "data=digits", "trainer.epochs=1"))
+
+    assert study.config.study is not None
+    budget = replace(study.config.study, trials=1, finals=0)
+    arms = tuple(short(arm) for arm in study.arms)
+    return replace(study, arms=arms, config=replace(study.config, study=budget))
+
+
+@pytest.mark.parametrize("name", options("study"))
+def test_every_shipped_study_runs_a_tiny_budget(name: str, digits: DataSet, mlruns: Path) -> None:
+    study = tiny(planned(f"study={name}"))
+    ended = finish(study, digits, mlruns)
+    assert names(ended) == [f"{arm.name}/trial 0" for arm in study.arms]
+    # A learning rate drawn from a wide range may diverge in the first trial: a result.
+    assert {end.rpartition(" · ")[2] for end in ended} <= {"complete", "diverged"}
