@@ -17,7 +17,7 @@ check: .venv/ready          ## all that CI runs: lint, format, types, tests
 	$(BIN)/pytest
 
 bench: .venv/ready          ## time the training loop
-	$(BIN)/pytest tests/benchmarks -m benchmark
+	$(BIN)/pytest tests/benchmarks -m benchmark -n 0 -s
 
 ui: .venv/ready             ## browse every run in MLflow
 	$(BIN)/optstudy ui

@@ -209,6 +209,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
     for key, override in zip(keys, overrides, strict=True):
         if key.startswith("study.") and "study" not in keys:
             raise UserError(f"{override}: no study is chosen; study=NAME comes first")
+        if override == f"{key}=null" and key != "study" and options(key):
+            raise UserError(f"{override}: allowed: {', '.join(options(key))}")
         if override[0] == "~" or (override[0] == "+" and ".build." not in key):
             raise UserError(
                 f"{override}: no such key{_near_key(key)}; allowed are KEY=VALUE for a key that "

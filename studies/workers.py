@@ -37,7 +37,11 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, remote = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(remote,), daemon=True)
+        # Ctrl-C is the coordinator's to handle. Inherited, so that it holds while the process
+        # still starts; it imports torch for seconds before it could say so itself.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.process.start()
+        signal.signal(signal.SIGINT, handler)
         remote.close()
 
     def send(self, message: Task | bool) -> None:
@@ -76,7 +80,6 @@ def available_cores() -> int:
 
 
 def _work(connection: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         while True:

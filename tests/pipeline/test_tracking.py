@@ -209,6 +209,7 @@ def _open_and_log(folder: Path) -> None:
     store.start(store.experiment("shared"), "a run", params={}, tags={})
 
 
+@pytest.mark.slow
 def test_four_processes_may_open_a_fresh_store_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_open_and_log, args=(tmp_path,)) for _ in range(4)]

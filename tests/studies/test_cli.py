@@ -231,6 +231,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_ui_answers_and_stops_cleanly(user: Path) -> None:
     port = free_port()
     process = started(user, "ui", f"port={port}")
