@@ -6,6 +6,7 @@ import pickle
 import shutil
 import socket
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,7 @@ def divert(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     url = f"http://127.0.0.1:{server.getsockname()[1]}/"
     monkeypatch.setattr(CIFAR10, "url", f"{url}cifar.tar.gz")
     monkeypatch.setattr(FashionMNIST, "mirrors", [url])
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the first call's proxies
     return server.close
 
 
