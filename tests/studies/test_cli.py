@@ -109,6 +109,7 @@ def test_a_multirun_makes_every_combination(say: Callable[..., Answer], user: Pa
     assert len(found) == 4 and made == wanted
 
 
+@pytest.mark.slow
 def test_quickstart_falls_back_to_digits_and_says_so(
     say: Callable[..., Answer], in_process: None, user: Path
 ) -> None:

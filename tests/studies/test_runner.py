@@ -233,6 +233,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory, digits: DataSet) -> Grown:
     return Grown(mlruns, ended(2, 1), ended(2, 1), ended(2, 2), ended(3, 2))
 
 
+@pytest.mark.slow
 class TestABudget:
     def test_is_run_whole(self, grown: Grown) -> None:
         wanted = [f"{a}/trial {n}" for n in (0, 1) for a in ARMS]
@@ -495,6 +496,7 @@ def tiny(study: Study) -> Study:
     return replace(study, arms=arms, config=replace(study.config, study=budget))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", options("study"))
 def test_every_shipped_study_runs_a_tiny_budget(name: str, digits: DataSet, mlruns: Path) -> None:
     study = tiny(planned(f"study={name}"))
