@@ -3,6 +3,7 @@
 Knows configurations only: no Optuna, no MLflow, no training.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,11 @@ class Study:
         """Question, trials and finals."""
         assert self.config.study is not None
         return self.config.study
+
+    @property
+    def command(self) -> str:
+        """The command line that runs, or goes on with, this study."""
+        return shlex.join(["optstudy", "run", *self.overrides])
 
     def final_seeds(self) -> list[int]:
         """Seeds the search never used, the same for every arm (paired): seed+1, seed+2, …"""

@@ -4,7 +4,6 @@ Everything heavy is imported inside the verb that needs it, so that help and err
 """
 
 import os
-import shlex
 import signal
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipeline.config import Config
     from pipeline.data import DataSet
     from studies.arms import Study
     from studies.conclusion import Conclusion
@@ -166,21 +166,20 @@ def follow(coordinator: "Coordinator", console: "Console", banner: str) -> None:
     live = Live(console=console, get_renderable=screen, refresh_per_second=2, transient=True)
     if banner:
         console.print(banner, style="bold red")
-    missing = total = coordinator.missing()
+    total = coordinator.missing()
     with live if console.is_terminal else nullcontext():
         for ended in coordinator.run():
             if ended is not None and not console.is_terminal:
-                missing = coordinator.missing()
-                print(f"[{total - missing}/{total}] {ended.name} · {ended.outcome}", flush=True)
+                done = total - coordinator.missing()
+                print(f"[{done}/{total}] {ended.name} · {ended.outcome}", flush=True)
 
 
 def interrupted(study: "Study", coordinator: "Coordinator") -> Exception:
     """What Ctrl-C ends with: what is kept, and how to go on."""
     from pipeline.config import UserError
 
-    command = shlex.join(["optstudy", "run", *study.overrides])
     return UserError(
-        f"interrupted; {coordinator.missing()} runs are missing, go on with: {command}"
+        f"interrupted; {coordinator.missing()} runs are missing, go on with: {study.command}"
     )
 
 
@@ -190,7 +189,7 @@ def publish(coordinator: "Coordinator", console: "Console", banner: str) -> Path
     from studies.conclusion import conclude
 
     study = coordinator.study
-    folder = Path(study.config.mlruns_dir).resolve() / "exports" / study.name
+    folder = exports(study.config, study.name)
     found = conclude(study.config, coordinator.store, study.name, folder)
     coordinator.publish(found.files, f"{banner}\n\n{found.answer}")
     if banner:
@@ -201,6 +200,11 @@ def publish(coordinator: "Coordinator", console: "Console", banner: str) -> Path
     if banner:
         console.print(banner, style="bold red")
     return folder
+
+
+def exports(config: "Config", study: str) -> Path:
+    """Where a study's tables, plots and report go unless `out=` says otherwise."""
+    return Path(config.mlruns_dir).resolve() / "exports" / study
 
 
 def tell(found: "Conclusion", console: "Console") -> None:
@@ -272,7 +276,7 @@ def export(arguments: list[str]) -> None:
     formats, arguments = take(arguments, "formats", ",".join(tables.FORMATS))
     out, arguments = take(arguments, "out", "")
     config = typed(compose(arguments))
-    folder = Path(out) if out else Path(config.mlruns_dir) / "exports" / name
+    folder = Path(out) if out else exports(config, name)
     wanted = [text.strip() for text in formats.strip("[]").split(",")]
     tables.check_formats(wanted)
     from pipeline.tracking import Store
@@ -302,7 +306,7 @@ def report(arguments: list[str]) -> None:
         raise UserError("study: not given; optstudy report study=NAME")
     out, arguments = take(arguments, "out", "")
     config = typed(compose(arguments))
-    folder = Path(out) if out else Path(config.mlruns_dir).resolve() / "exports" / name
+    folder = Path(out) if out else exports(config, name)
     from pipeline.tracking import Store
     from studies.conclusion import conclude
 

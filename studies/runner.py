@@ -6,7 +6,6 @@ killed study is a journal whose RUNNING trials are trained again, at the same po
 
 import hashlib
 import json
-import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -293,7 +292,7 @@ class Coordinator:
         tags = {
             "phase": "study",
             "question": self.study.budget.question,
-            "command": shlex.join(["optstudy", "run", *self.study.overrides]),
+            "command": self.study.command,
         }
         run_id = self.store.start(self.experiment, name, params={}, tags=self.tags | tags)
         self.store.note(run_id, self.study.budget.question)
@@ -308,9 +307,10 @@ class Coordinator:
 
     def publish(self, files: Iterable[Path], answer: str) -> None:
         """Attach tables to the study's run; its note says what was asked and found."""
-        command = shlex.join(["optstudy", "run", *self.study.overrides])
         self.store.attach(self.parent, files)
-        self.store.note(self.parent, f"{self.study.budget.question}\n\n{answer}\n\n`{command}`")
+        self.store.note(
+            self.parent, f"{self.study.budget.question}\n\n{answer}\n\n`{self.study.command}`"
+        )
         self.store.end(self.parent)
 
 
