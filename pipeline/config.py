@@ -77,16 +77,29 @@ class DataConfig:
 
 @dataclass
 class TrainerConfig:
-    """The training loop's settings; `batch_size` is a number of images or `full`."""
+    """The training loop's settings; `batch_size` is a number of images or `full`.
+
+    With a `target` (validation accuracy in (0, 1]) a run ends where it is reached; it is checked
+    `checks` times an epoch. `internals` has final runs, and those of `train`, measured inside
+    before the first epoch and after each (pipeline/internals.py).
+    """
 
     epochs: int = 15
     batch_size: Any = 128
     loss: Loss = Loss.log
     precision: Precision = Precision.fp32
     threads: int = 1
+    target: float | None = None
+    checks: int = 1
+    internals: bool = False
 
     def __post_init__(self) -> None:
         check("trainer.epochs", self.epochs, self.epochs >= 1, "a whole number ≥ 1")
+        check("trainer.checks", self.checks, self.checks >= 1, "a whole number ≥ 1")
+        reachable = self.target is None or 0 < self.target <= 1
+        check("trainer.target", self.target, reachable, "an accuracy in (0, 1], or null")
+        used = self.checks == 1 or self.target is not None
+        check("trainer.checks", self.checks, used, "1 where no trainer.target is set")
         check("trainer.threads", self.threads, self.threads >= 1, "a whole number ≥ 1")
         size = self.batch_size
         fits = is_whole(size) or size == "full"

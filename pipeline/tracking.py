@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -122,7 +123,8 @@ class Store:
 
     def finish(self, run_id: str, result: Result, *, weights: Path | None = None) -> None:
         """Log the best epoch (and the test set's figures), the outcome, and end the run."""
-        self._metrics(run_id, result_metrics(result), result.steps)
+        for step, figures in [*result.internals, (result.steps, result_metrics(result))]:
+            self._metrics(run_id, figures, step)
         tags = {"outcome": result.outcome, "epochs": result.epochs, "steps": result.steps}
         tags |= {"seconds": round(result.seconds, 3)}
         with self.errors():
@@ -244,17 +246,20 @@ def epoch_metrics(epoch: Epoch) -> dict[str, float]:
         "grad_norm": epoch.grad_norm,
         "epoch": epoch.epoch,
         "seconds": epoch.seconds,
+        "train_seconds": epoch.train_seconds,
         "images_per_second": epoch.images_per_second,
     }
 
 
 def result_metrics(result: Result) -> dict[str, float]:
-    """A run's closing figures: its best epoch, and the test set's in a final run."""
+    """A run's closing figures: best epoch, what its target took, the test set's in a final run."""
     metrics: dict[str, float] = {}
     if result.best is not None:
         metrics["best/val_accuracy"] = result.best.val_accuracy
         metrics["best/val_loss"] = result.best.val_loss
         metrics["best/epoch"] = result.best.epoch
+    if result.reached is not None:
+        metrics |= {f"target/{name}": value for name, value in asdict(result.reached).items()}
     if result.test is not None:
         metrics |= {"test/accuracy": result.test.accuracy, "test/loss": result.test.loss}
     return metrics

@@ -18,14 +18,14 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from pipeline import data, trainer
+from pipeline import data, internals, trainer
 from pipeline.config import (
     Config,
     Device,
     UserError,
     check,
 )
-from pipeline.results import Diverged, Epoch, Evaluation, Outcome, Result
+from pipeline.results import Diverged, Epoch, Evaluation, Outcome, Reached, Result
 
 
 def run(
@@ -51,7 +51,12 @@ def run(
 
     began = time.perf_counter()
     outcome, epochs, steps, best = Outcome.complete, 0, 0, None
+    reached: Reached | None = None
     state: dict[str, torch.Tensor] = {}
+    kept = final or weights is not None  # not a trial of a search
+    inside = config.trainer.internals and kept
+    measure = probe(config, model, train, validation, batch_size, device) if inside else dict
+    inner = [(0, measure())]
     settings = {"loss": config.trainer.loss.value, "pixels": config.data.pixels.value}
     for record in trainer.fit(
         model,
@@ -64,6 +69,8 @@ def run(
         precision=config.trainer.precision.value,
         generator=torch.Generator().manual_seed(derived_seed(config.seed, "shuffle")),
         device=device,
+        target=config.trainer.target,
+        checks=config.trainer.checks,
         **settings,
     ):
         if isinstance(record, Diverged):
@@ -72,9 +79,12 @@ def run(
         epochs, steps = record.epoch, record.step
         if best is None or record.val_accuracy > best.val_accuracy:
             best = record
-            if final or weights is not None:
+            if kept:
                 state = {key: value.clone() for key, value in model.state_dict().items()}
-        if on_epoch(record):
+        inner.append((record.step, measure()))
+        if config.trainer.target is not None and record.val_accuracy >= config.trainer.target:
+            reached = cost(record, len(train), batch_size)
+        if on_epoch(record) and reached is None:
             outcome = Outcome.pruned
             break
     test: Evaluation | None = None
@@ -84,7 +94,55 @@ def run(
             torch.save(state, weights)
         if final:
             test = trainer.evaluate(model, data.test_split(dataset), device=device, **settings)
-    return Result(outcome, epochs, steps, time.perf_counter() - began, best, test)
+    return Result(outcome, epochs, steps, time.perf_counter() - began, best, test, reached, inner)
+
+
+def probe(
+    config: Config,
+    model: nn.Module,
+    train: data.Split,
+    validation: data.Split,
+    batch_size: int,
+    device: torch.device,
+) -> Callable[[], dict[str, float]]:
+    """A measurement of the model's internals, to be taken as often as wanted.
+
+    The hidden unit is chosen now and seen on the validation images; minibatches for the gradient
+    are the same ones each time, of equal size.
+    """
+    pixels, loss = config.data.pixels.value, config.trainer.loss.value
+    seen = trainer.gatherer(validation, pixels, device)
+    trained = trainer.gatherer(train, pixels, device)
+    generator = torch.Generator().manual_seed(derived_seed(config.seed, "internals"))
+    order = train.indices[torch.randperm(len(train), generator=generator)]
+    whole = order[: len(order) // batch_size * batch_size]
+
+    def hidden() -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.split(validation.indices, trainer.CHUNK)
+        return internals.last_hidden_layer(model, (seen(r)[0] for r in rows))
+
+    def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return trainer.summed_loss(logits, labels, loss) / len(labels)
+
+    unit = internals.typical_unit(hidden()[0])
+
+    def measure() -> dict[str, float]:
+        entering, received = hidden()
+        batches = (trained(rows) for rows in torch.split(whole, batch_size))
+        return {
+            **internals.percentiles("unit/input", entering[:, unit]),
+            **internals.percentiles("unit/output", received[:, unit]),
+            **internals.gradient_noise(model, batches, mean_loss),
+        }
+
+    return measure
+
+
+def cost(record: Epoch, train_size: int, batch_size: int) -> Reached:
+    """What a run has spent up to `record`; the last batch of an epoch may be a smaller one."""
+    before, step = divmod(record.step, math.ceil(train_size / batch_size))
+    images = before * train_size + min(step * batch_size, train_size)
+    return Reached(record.step, images / train_size, images, record.train_seconds)
 
 
 def assemble(
@@ -93,6 +151,8 @@ def assemble(
     """Model, batch size in images, optimizer and scheduler of a run; raises UserError."""
     model = build_model(config, math.prod(dataset.shape), len(dataset.classes)).to(device)
     batch_size = resolve_batch_size(config, train_size, model)
+    measurable = not config.trainer.internals or internals.has_hidden_units(model)
+    check("trainer.internals", True, measurable, "false for a model without hidden ReLUs")
     total_steps = config.trainer.epochs * math.ceil(train_size / batch_size)
     optimizer = build("optimizer", config.optimizer, model.parameters())
     with refusals("schedule", config.schedule):

@@ -47,6 +47,8 @@ def fit(
     precision: str,
     generator: torch.Generator,
     device: torch.device,
+    target: float | None = None,
+    checks: int = 1,
 ) -> Iterator[Epoch | Diverged]:
     """Train `model` in place; yield one record per epoch, with the model as it then is.
 
@@ -55,14 +57,29 @@ def fit(
     except with BatchNorm, whose statistics need the whole batch at once. A non-finite loss yields
     `Diverged`, before the update, and ends the run. `generator` shuffles; the scheduler advances
     once per update.
+
+    With a `target`, validation accuracy is checked `checks` times an epoch, evenly, or after every
+    update where an epoch has fewer; the run ends where it reaches `target`, and the last record is
+    of the part of the epoch so far. Checking changes no weight.
     """
     gather = gatherer(train, pixels, device)
     chunk = batch_size if has_batchnorm(model) else CHUNK
+    every = max(1, round(math.ceil(len(train.indices) / batch_size) / checks))
+    validating = 0.0
+
+    def validate() -> Evaluation:
+        nonlocal validating
+        asked = time.perf_counter()
+        held_out = evaluate(model, validation, loss=loss, pixels=pixels, device=device)
+        validating += time.perf_counter() - asked
+        return held_out
+
     began, step = time.perf_counter(), 0
     for epoch in range(1, epochs + 1):
-        epoch_began, epoch_step = time.perf_counter(), step
+        epoch_began, epoch_step, epoch_validating = time.perf_counter(), step, validating
         model.train()
-        total_loss, total_norm, correct, lr = 0.0, 0.0, 0, 0.0
+        total_loss, total_norm, correct, seen, lr = 0.0, 0.0, 0, 0, 0.0
+        held_out = None
         order = train.indices[torch.randperm(len(train.indices), generator=generator)]
         for batch in torch.split(order, batch_size):
             optimizer.zero_grad()
@@ -84,23 +101,34 @@ def fit(
             optimizer.step()
             scheduler.step()
             step += 1
-        trained = time.perf_counter()
-        held_out = evaluate(model, validation, loss=loss, pixels=pixels, device=device)
+            seen += len(batch)
+            held_out = None
+            if target is not None and (step - epoch_step) % every == 0:
+                held_out = validate()
+                if held_out.accuracy >= target:
+                    break
+                model.train()
+        trained = time.perf_counter() - (validating - epoch_validating)
+        if held_out is None:
+            held_out = validate()
         if not math.isfinite(held_out.loss):
             yield Diverged(epoch, step)
             return
         yield Epoch(
             epoch=epoch,
             step=step,
-            train_loss=total_loss / len(order),
-            train_accuracy=correct / len(order),
+            train_loss=total_loss / seen,
+            train_accuracy=correct / seen,
             val_loss=held_out.loss,
             val_accuracy=held_out.accuracy,
             lr=float(lr),
             grad_norm=total_norm / (step - epoch_step),
-            seconds=time.perf_counter() - began,
-            images_per_second=len(order) / (trained - epoch_began),
+            seconds=(seconds := time.perf_counter() - began),
+            train_seconds=seconds - validating,
+            images_per_second=seen / (trained - epoch_began),
         )
+        if target is not None and held_out.accuracy >= target:
+            return
 
 
 @torch.no_grad()

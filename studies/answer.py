@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.results import Outcome
-from studies import words
+from studies import internals, targets, words
 from studies.diagnosis import unequal
 from studies.evidence import Evidence
 from studies.statistics import seeds_needed
@@ -17,8 +17,11 @@ def answer(evidence: Evidence) -> str:
     """The study's answer in one sentence, every figure of it from the tables.
 
     Says so where nothing is shown, where seeds are too few, where budgets differ, and what to run
-    where final runs are missing.
+    where final runs are missing. A study that aims at a target, or looks inside its networks,
+    answers with what it measured; all others with their test accuracies.
     """
+    if said := targets.answer(evidence) or internals.answer(evidence):
+        return said
     arms = evidence.arms
     measured = arms[arms["test_accuracy_mean"].notna()]
     ranked = measured.sort_values("test_accuracy_mean", ascending=False, kind="stable")

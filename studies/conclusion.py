@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.tracking import Store
-from studies import curves, report, tables
+from studies import curves, report, tables, targets
 from studies.answer import answer
 from studies.diagnosis import Finding, diagnose
 from studies.evidence import Evidence, gather
@@ -34,8 +34,16 @@ def conclude(config: Config, store: Store, study: str, folder: Path) -> Conclusi
 
 
 def frames(evidence: Evidence) -> dict[str, pd.DataFrame]:
-    """Every table by name; `arms` with how forgiving the learning rate is and its test looks."""
+    """Every table by name; `arms` with how forgiving the learning rate is and its test looks.
+
+    With a target `targets`, with measurements inside the networks `internals`.
+    """
     looks = pd.Series(evidence.test_evaluations, name="test_evaluations", dtype="Int64")
     arms = evidence.arms.merge(curves.tolerance(evidence), on="arm", how="left")
     arms = arms.merge(looks, left_on="arm", right_index=True, how="left")
-    return {"trials": evidence.trials, "arms": arms, "comparisons": evidence.comparisons}
+    found = {"trials": evidence.trials, "arms": arms, "comparisons": evidence.comparisons}
+    if targets.target(evidence) is not None:
+        found["targets"] = targets.table(evidence)
+    if not evidence.internals.empty:
+        found["internals"] = evidence.internals
+    return found

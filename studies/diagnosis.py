@@ -23,7 +23,7 @@ from studies.curves import (
     scores,
 )
 from studies.evidence import Evidence
-from studies.tables import best_row, counting_finals
+from studies.tables import best_row, counting_finals, ranked
 
 EDGE = 0.1  # outer tenth of a range, in log space where it is log-scaled
 TOP_AT_LEAST = 3  # the top tenth of few trials is too few to have a tendency
@@ -119,7 +119,9 @@ def unequal(evidence: Evidence) -> Iterator[Finding]:
     question = "; unless that is the question, the comparison isn't fair"
     yield from _differ("trials", ended, "", f"study.trials={wanted}" if wanted else "")
     yield from _differ("final seeds", seeds, "", f"study.finals={finals}" if finals else "")
-    for name, key in (("epochs", "trainer.epochs"), ("batch size", "trainer.batch_size")):
+    aimed = any(definition.get("trainer.target") is not None for definition in defined.values())
+    epochs = [] if aimed else [("epochs", "trainer.epochs")]  # with a target they are only a limit
+    for name, key in (*epochs, ("target", "trainer.target"), ("batch size", "trainer.batch_size")):
         yield from _differ(name, {arm: defined[arm].get(key) for arm in defined}, question)
     for name in ("sampler", "pruner"):
         policies = {arm: _policy(defined[arm].get(name, {})) for arm in defined}
@@ -143,7 +145,7 @@ def boundary(evidence: Evidence) -> Iterator[Finding]:
     hits: list[tuple[str, str, bool, float, str]] = []  # arm, key, upper, wider bound, text
     reach: dict[tuple[str, bool], list[float]] = {}
     for arm, definition in evidence.definitions.items():
-        complete = _complete(evidence.trials[evidence.trials["arm"] == arm])
+        complete = ranked(evidence.trials[evidence.trials["arm"] == arm])
         top = complete.head(max(TOP_AT_LEAST, math.ceil(len(complete) / 10)))
         for group, choice, key, span in ranges(definition):
             points = [_place(row, group, choice, key, span) for _, row in top.iterrows()]
@@ -175,8 +177,8 @@ def budget(evidence: Evidence) -> Iterator[Finding]:
     """The second half of the trials still paid: more of them would too.
 
     Independent samplers: E[best of N] − E[best of N/2] above the final seeds' standard deviation
-    of validation accuracy. Any sampler but grid, whose order means nothing: the best trial came
-    in the last fifth. Searches that have ended, of 5 trials and more.
+    of validation accuracy, unless runs end at a target. Any sampler but grid, whose order means
+    nothing: the best trial came in the last fifth. Searches that have ended, of 5 trials and more.
     """
     for arm in _arms(evidence):
         runs = evidence.trials[evidence.trials["arm"] == arm]
@@ -185,7 +187,8 @@ def budget(evidence: Evidence) -> Iterator[Finding]:
         if best is None or n < max(5, asked):
             continue
         reasons = []
-        if sampler(evidence, arm) in INDEPENDENT:
+        aimed = evidence.definitions.get(arm, {}).get("trainer.target") is not None
+        if sampler(evidence, arm) in INDEPENDENT and not aimed:
             expected = statistics.expected_best(values).value
             gain, spread = expected[-1] - expected[n // 2 - 1], _spread(evidence, arm)
             if gain > spread:
@@ -223,11 +226,13 @@ def diverged(evidence: Evidence) -> Iterator[Finding]:
 def length(evidence: Evidence) -> Iterator[Finding]:
     """Final runs are best at their last epoch and were still rising by more than the seeds' spread.
 
-    Means over seeds: accuracy over the last fifth of the epochs, at least one.
+    Means over seeds: accuracy over the last fifth of the epochs, at least one. Not where runs end
+    at a target.
     """
     for arm in _arms(evidence):
         curve = _mean_curve(evidence, arm)["val_accuracy"]
-        if not _rising(evidence, arm):
+        aimed = evidence.definitions.get(arm, {}).get("trainer.target") is not None
+        if aimed or not _rising(evidence, arm):
             continue
         back = max(1, round(LAST_FIFTH * len(curve)))
         gain, n = curve.iloc[-1] - curve.iloc[-1 - back], len(curve)
@@ -297,11 +302,6 @@ def _arms(evidence: Evidence) -> list[str]:
 
 def _search(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[(runs["phase"] == "search") & runs["outcome"].isin(ENDED)]
-
-
-def _complete(runs: pd.DataFrame) -> pd.DataFrame:
-    complete = runs[(runs["phase"] == "search") & (runs["outcome"] == "complete")]
-    return complete.sort_values(["val_accuracy", "trial"], ascending=[False, True])
 
 
 def _finals(evidence: Evidence, arm: str) -> pd.DataFrame:

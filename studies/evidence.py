@@ -26,6 +26,17 @@ CURVES = {
     "lr": "lr",
     "grad_norm": "grad_norm",
 }
+INTERNALS = {
+    "input_p15": "unit/input_p15",
+    "input_p50": "unit/input_p50",
+    "input_p85": "unit/input_p85",
+    "output_p15": "unit/output_p15",
+    "output_p50": "unit/output_p50",
+    "output_p85": "unit/output_p85",
+    "variance": "gradient/variance",
+    "full_squared": "gradient/full_squared",
+    "noise_scale": "gradient/noise_scale",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class Evidence:
 
     `trials`, `arms` and `comparisons` are the tables. `curves` has one row per epoch of every
     final run that counts (the present best trial's): arm, seed, run_id, step and the columns of
-    CURVES. `definitions[arm]` is what the arm fixes and searches, flat, and `budgets[arm]` its
+    CURVES, `internals` one per measurement inside the network, with the columns of INTERNALS.
+    `definitions[arm]` is what the arm fixes and searches, flat, and `budgets[arm]` its
     `trials` and `finals`; both are empty where the journal is gone. `provenance` is one figure
     per name: commit, versions, data set, fingerprint, machine. `test_evaluations[arm]` counts how
     often its runs were shown the test set, replays included. `parent` is the study's own run, or
@@ -53,6 +65,7 @@ class Evidence:
     provenance: Mapping[str, str]
     test_evaluations: Mapping[str, int] = field(default_factory=dict)
     parent: str = ""
+    internals: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def gather(config: Config, store: Store, study: str) -> Evidence:
@@ -62,6 +75,9 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
     parents = columns(store.runs(store.find_experiment(study), "tags.phase = 'study'"))
     tags = parents[0] if parents else {}
     questions = [values["question"] for values in attributes.values()]
+    finals = tables.counting_finals(found["trials"])
+    definitions = {arm: values["definition"] for arm, values in attributes.items()}
+    inside = any(definition.get("trainer.internals") for definition in definitions.values())
     budget = {
         arm: {"trials": values["trials"], "finals": values["finals"]}
         for arm, values in attributes.items()
@@ -71,12 +87,13 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         question=questions[0] if questions else tags.get("tags.question", ""),
         command=tags.get("tags.command", ""),
         **found,
-        curves=_curves(store, tables.counting_finals(found["trials"])),
-        definitions={arm: values["definition"] for arm, values in attributes.items()},
+        curves=_curves(store, finals, CURVES),
+        definitions=definitions,
         budgets=budget,
         provenance=_provenance(tags),
         test_evaluations=_test_evaluations(store, study),
         parent=str(tags.get("run_id", "")),
+        internals=_curves(store, finals if inside else finals.iloc[:0], INTERNALS),
     )
 
 
@@ -100,16 +117,16 @@ def _journal(config: Config, study: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _curves(store: Store, finals: pd.DataFrame) -> pd.DataFrame:
+def _curves(store: Store, finals: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for final in finals.itertuples():
         steps: dict[int, dict[str, Any]] = {}
-        for column, metric in CURVES.items():
+        for column, metric in metrics.items():
             for step, value in store.history(str(final.run_id), metric):
                 steps.setdefault(step, {})[column] = value
         named = {"arm": final.arm, "seed": final.seed, "run_id": final.run_id}
         rows += [{**named, "step": step, **values} for step, values in sorted(steps.items())]
-    return pd.DataFrame(rows, columns=["arm", "seed", "run_id", "step", *CURVES])
+    return pd.DataFrame(rows, columns=["arm", "seed", "run_id", "step", *metrics])
 
 
 def _provenance(tags: Mapping[str, Any]) -> dict[str, str]:

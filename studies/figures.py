@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from pipeline.config import Config
-from studies import curves, plots, tables, words
+from studies import curves, internals, plots, tables, targets, words
 from studies.evidence import Evidence
 
 
@@ -38,6 +38,8 @@ def draw(evidence: Evidence, config: Config) -> list[Plot]:
     look, finals = styles(evidence), tables.counting_finals(evidence.trials)
     measured = finals[finals["test_accuracy"].notna()]
     drawn = [
+        *_targets(evidence, look),
+        *_internals(evidence, look),
         Plot(
             "test_accuracy",
             "Test accuracy of every final seed",
@@ -45,7 +47,7 @@ def draw(evidence: Evidence, config: Config) -> list[Plot]:
             "Test accuracy per arm: " + words.named(evidence.arms, "test_accuracy_mean"),
             plots.test_accuracy(measured, evidence.arms, look) if len(measured) else None,
             "No final run has a test accuracy.",
-        )
+        ),
     ]
     losses = {str(d.get("trainer.loss")) for d in evidence.definitions.values()}
     units = {"log": " (nats)", "mse": " (squared error)"}
@@ -107,6 +109,79 @@ def draw(evidence: Evidence, config: Config) -> list[Plot]:
             "Importance of every searched hyperparameter per arm",
             plots.importance(shares, look) if len(reasons) < len(shares) else None,
             f"{without}." if without else "Nothing has been searched.",
+        ),
+    ]
+
+
+def _targets(evidence: Evidence, look: dict[str, plots.Style]) -> list[Plot]:
+    """What a target took, against batch size; none where the study has no target."""
+    if (aim := targets.target(evidence)) is None:
+        return []
+    frame, reason = targets.table(evidence), "No final run has reached the target."
+    fitted = targets.fit(frame)
+    fits = "The line is S_min (1 + B_crit/B)." if fitted.scaling else f"{fitted.reason}."
+    to = f"to {100 * aim:g} % validation accuracy"
+    asked = {
+        "steps": (f"Steps {to}", "weight updates", f"Mean and 95 % interval. {fits}"),
+        "epochs": (f"Epochs {to}", "epochs", "Mean and 95 % interval over final seeds."),
+        "train_seconds": (
+            f"Seconds {to}",
+            "training time (s)",
+            "Training alone, without validation.",
+        ),
+        "lr": ("Best learning rate", "learning rate", "Of each batch size's best trial."),
+    }
+    there = frame["steps"].notna().any()
+    return [
+        Plot(
+            f"target_{value}",
+            title,
+            caption,
+            f"{title}: " + words.named(frame, value, percent=False),
+            plots.against_batch_size(
+                frame[frame["steps"].notna()],
+                look,
+                value,
+                label,
+                fitted.scaling if value == "steps" else None,
+            )
+            if there
+            else None,
+            reason,
+        )
+        for value, (title, label, caption) in asked.items()
+    ]
+
+
+def _internals(evidence: Evidence, look: dict[str, plots.Style]) -> list[Plot]:
+    """What was measured inside the networks; none where nothing was."""
+    if evidence.internals.empty:
+        return []
+    inside, noise = internals.percentiles(evidence), internals.noise(evidence)
+    ends = inside.groupby(["side", "arm"], sort=False).tail(1)
+    drawn = [
+        Plot(
+            f"hidden_unit_{side}",
+            f"{words.capital(label)}, while it trains",
+            "Median and 15th to 85th percentile over the validation images; the unit of median "
+            "spread at the start, first final seed. Each arm on its own scale.",
+            f"{label}, median at the end: "
+            + words.named(ends[ends["side"] == side], "p50", percent=False),
+            plots.hidden_unit(inside[inside["side"] == side], look, label),
+        )
+        for side, label in internals.SIDES.items()
+    ]
+    last = noise.groupby("arm", sort=False).tail(1)
+    return [
+        *drawn,
+        Plot(
+            "gradient_noise",
+            "Noise of a minibatch's gradient",
+            "Its variance about the full gradient as a multiple of the full gradient's squared "
+            "length; mean over the final seeds, with its 95 % band.",
+            "At the end: " + words.named(last, "mean", percent=False),
+            plots.gradient_noise(noise, look) if noise["mean"].notna().any() else None,
+            "No gradient has been measured.",
         ),
     ]
 

@@ -10,12 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
+
+from studies.statistics import Scaling
 
 # Okabe & Ito (2008) without yellow, which vanishes on white; told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -187,6 +197,81 @@ def importance(shares: pd.DataFrame, look: dict[str, Style]) -> Figure:
         )
     axes.set_xlim(0, 100)
     _legend(figure, arms, look, lines=False)
+    return figure
+
+
+def against_batch_size(
+    targets: pd.DataFrame, look: dict[str, Style], value: str, label: str, scaling: Scaling | None
+) -> Figure:
+    """A mean over final seeds with its 95 % interval for every batch size, both axes logarithmic.
+
+    `targets` is `targets.table`; the line through the steps is `scaling`, where there is one.
+    """
+    shown = targets.dropna(subset=["batch_size", value]).sort_values("batch_size")
+    figure, axes = _panel(list(shown["arm"]), look, lines=False)
+    if scaling is not None and scaling.s_min.value is not None and scaling.b_crit.value is not None:
+        sizes = np.geomspace(shown["batch_size"].min(), shown["batch_size"].max(), 100)
+        fitted = scaling.s_min.value * (1 + scaling.b_crit.value / sizes)
+        axes.plot(sizes, fitted, color=MUTED, linewidth=1.2, zorder=1)
+    for _, row in shown.iterrows():
+        style = look[row["arm"]]
+        if f"{value}_low" in row and pd.notna(row[f"{value}_low"]):
+            ends = [max(row[f"{value}_low"], row[value] / 10), row[f"{value}_high"]]
+            axes.plot([row["batch_size"]] * 2, ends, color=style.colour, linewidth=2)
+        axes.plot(row["batch_size"], row[value], style.marker, color=style.colour, ms=6)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(list(shown["batch_size"])))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.5g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelrotation=40, labelsize=8)
+    axes.set_xlabel("batch size (images, log scale)")
+    axes.set_ylabel(f"{label}, log scale")
+    return figure
+
+
+def hidden_unit(percentiles: pd.DataFrame, look: dict[str, Style], label: str) -> Figure:
+    """The 15th to 85th percentile as a band with the median, an arm below another, own scales.
+
+    `percentiles` is one side of `internals.percentiles`.
+    """
+    arms = [arm for arm in look if arm in set(percentiles["arm"])]
+    figure = Figure(figsize=(WIDTH, 0.5 + 1.45 * len(arms)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(arms), 1, sharex=True, squeeze=False)[:, 0]
+    for arm, axes in zip(arms, panels, strict=True):
+        points, style = percentiles[percentiles["arm"] == arm], look[arm]
+        x, low, middle, high = (points[c].astype(float) for c in ("epochs", "p15", "p50", "p85"))
+        axes.fill_between(x, low, high, color=style.colour, alpha=0.25, linewidth=0)
+        axes.plot(x, middle, color=style.colour, marker=style.marker, markersize=4.5)
+        axes.set_title(short(arm), fontsize=9.5, color=INK, loc="left")
+        _plain(axes)
+        axes.grid(axis="y", color=RULE, linewidth=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    panels[-1].set_xlabel("epochs")
+    figure.supylabel(label, fontsize=10, color=INK)
+    return figure
+
+
+def gradient_noise(noise: pd.DataFrame, look: dict[str, Style]) -> Figure:
+    """The minibatch gradient's variance over the squared full gradient; `internals.noise`."""
+    shown = noise[noise["mean"].notna()].astype({"mean": float, "low": float, "high": float})
+    arms = [arm for arm in look if arm in set(shown["arm"])]
+    figure, axes = _panel(arms, look)
+    for arm in arms:
+        points, style = shown[shown["arm"] == arm], look[arm]
+        _line(axes, points["epochs"], points["mean"], style)
+        low = points["low"].clip(lower=points["mean"] / 10)  # a log axis has no place for less
+        axes.fill_between(
+            points["epochs"], low, points["high"], color=style.colour, alpha=0.18, linewidth=0
+        )
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("E‖g − G‖² / ‖G‖², log scale")
     return figure
 
 

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.table import Table
 
-from pipeline.results import Outcome
+from pipeline.results import Outcome, Result
 
 FINAL = "final"  # user attributes "final/<trial>/<seed>" of an arm hold its final runs
 
@@ -58,7 +58,7 @@ def progress(study: optuna.Study) -> Progress:
 
 
 def best_trial(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """The complete trial of the highest validation accuracy, the earliest of equals.
+    """The complete trial of the highest `worth`, the earliest of equals.
 
     A pruned or diverged trial never is: Optuna keeps its last report as a value.
     """
@@ -66,10 +66,28 @@ def best_trial(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
     return max(complete, key=lambda t: (t.value, -t.number), default=None)
 
 
+def worth(result: Result, target: float | None) -> float:
+    """What a search maximises: the best validation accuracy of a complete run.
+
+    With a target, accuracy (up to the target) per epoch: of the runs that reach it the quickest is
+    worth most, and one that doesn't, which has used all its epochs, less than any that does.
+    """
+    assert result.best is not None
+    if target is None:
+        return result.best.val_accuracy
+    epochs = result.epochs if result.reached is None else result.reached.epochs
+    return min(result.best.val_accuracy, target) / epochs
+
+
 def finals_of(attributes: dict[str, Any], best: FrozenTrial) -> list[dict[str, Any]]:
     """The recorded final runs of the best trial; those of a former best don't count."""
     prefix = f"{FINAL}/{best.number}/"
     return [value for key, value in attributes.items() if key.startswith(prefix)]
+
+
+def accuracy(trial: FrozenTrial) -> float:
+    """The best validation accuracy of an epoch of a trial."""
+    return max(trial.intermediate_values.values())
 
 
 def table(title: str, arms: Iterable[Progress], note: str = "", alive: bool = True) -> Table:
@@ -84,7 +102,7 @@ def table(title: str, arms: Iterable[Progress], note: str = "", alive: bool = Tr
         shown.add_column(str(heading), justify="right")
     for arm in arms:
         counts = [str(arm.outcomes[outcome]) for outcome in Outcome]
-        best = "–" if arm.best is None else f"{arm.best.value:.4f} (trial {arm.best.number})"
+        best = "–" if arm.best is None else f"{accuracy(arm.best):.4f} (trial {arm.best.number})"
         test = [f["test_accuracy"] for f in arm.finals if f["test_accuracy"] is not None]
         mean = f"{math.fsum(test) / len(test):.4f}" if test else "–"
         done = f"{sum(arm.outcomes.values())}/{arm.trials}"

@@ -1,22 +1,24 @@
 """`optstudy replay RUN_ID`: train a logged run again and compare every figure it logged.
 
 Bit for bit on the same machine and versions: a run depends on its configuration and its images
-alone. Timings (seconds, images_per_second) are not compared.
+alone. Timings are not compared.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.config import Config, UserError, check, compose, flat, typed
 from pipeline.data import DataSet, prepare
-from pipeline.results import Epoch, Outcome, Result
+from pipeline.results import Epoch, Outcome
 from pipeline.tracking import Store, columns, environment, epoch_metrics, result_metrics
 from pipeline.train import run
 
 TOLERANCE = 1e-3  # relative; what other versions or processors may change by rounding alone
-TIMINGS = ("seconds", "images_per_second")
+TIMINGS = ("seconds", "train_seconds", "images_per_second", "target/seconds")
 Figures = dict[tuple[str, int], float]  # (metric, step) → value
 
 
@@ -99,8 +101,12 @@ def _train_again(
         figures.update({(name, epoch.step): v for name, v in epoch_metrics(epoch).items()})
         return outcome == Outcome.pruned and epoch.epoch == epochs  # where its pruner stopped it
 
-    result: Result = run(config, dataset, on_epoch=record, final=phase == "final")
-    figures |= {(name, result.steps): v for name, v in result_metrics(result).items()}
+    with TemporaryDirectory() as folder:  # weights are kept of all but a search's trials
+        weights = None if phase == "search" else Path(folder) / "weights.pt"
+        final = phase == "final"
+        result = run(config, dataset, on_epoch=record, final=final, weights=weights)
+    for step, closing in [*result.internals, (result.steps, result_metrics(result))]:
+        figures |= {(name, step): v for name, v in closing.items()}
     return {key: v for key, v in figures.items() if key[0] not in TIMINGS and math.isfinite(v)}
 
 
@@ -127,7 +133,7 @@ def _differences(
     places = ("data.root", "data.cache")
     for key in sorted(now.keys() - set(places)):
         before = logged.get(f"params.{key}")
-        if before != str(now[key]):
+        if str(before) != str(now[key]):
             found.append(f"{key} was {before}, is {now[key]}")
     return tuple(found)
 

@@ -25,7 +25,7 @@ from studies import storage
 from studies.arms import Arm, Study
 from studies.designs import Point
 from studies.finals import final_key, missing_finals
-from studies.progress import Progress, progress
+from studies.progress import Progress, progress, worth
 from studies.search_space import suggest
 from studies.workers import Task, Worker, available_cores, reporting
 
@@ -254,8 +254,8 @@ class Coordinator:
         job.trial.set_user_attr("outcome", result.outcome)
         if result.error is not None:
             job.trial.set_user_attr("error", result.error.strip().splitlines()[-1])
-        complete = result.outcome is Outcome.complete and result.best is not None
-        value = result.best.val_accuracy if complete and result.best is not None else None
+        target = job.arm.samples[0].trainer.target
+        value = worth(result, target) if result.outcome is Outcome.complete else None
         opened.tell(job.trial, value, STATES[result.outcome])
 
     def _definitions(self) -> dict[str, dict[str, Any]]:

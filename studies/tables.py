@@ -32,12 +32,13 @@ def of_study(store: Store, study: str) -> dict[str, pd.DataFrame]:
 
 def trials(store: Store, study: str) -> pd.DataFrame:
     """One row per search and final run of a study, oldest first; raises UserError without any."""
-    found = store.runs(store.find_experiment(study), "tags.phase != 'study'")
-    rows = [_row(run) for run in columns(found)]
+    found = columns(store.runs(store.find_experiment(study), "tags.phase != 'study'"))
+    rows = [_row(run) for run in found]
     if not rows:
         raise UserError(f"study={study}: no run logged yet; optstudy run study={study}")
     tuned = list(dict.fromkeys(key for row in rows for key in row["tuned"]))
-    order = [*HEAD, *tuned, *TAIL]
+    aimed = any(run.get("params.trainer.target", "None") != "None" for run in found)
+    order = [*HEAD, *tuned, *TAIL, *(TARGET if aimed else ())]
     return pd.DataFrame([row | row["tuned"] for row in rows], columns=order)
 
 
@@ -51,6 +52,7 @@ TAIL = (
     "seconds",
     "run_id",
 )
+TARGET = ("target_steps", "target_epochs", "target_images", "target_seconds")
 COMPARED = (
     "study",
     "arm_a",
@@ -86,6 +88,7 @@ def _row(run: dict[str, Any]) -> dict[str, Any]:
         "steps": _number(run.get("tags.steps"), int),
         "seconds": _number(run.get("tags.seconds"), float),
         "run_id": run["run_id"],
+        **{name: run.get(f"metrics.{name.replace('_', '/')}") for name in TARGET},
     }
 
 
@@ -103,11 +106,10 @@ def _number(text: str | None, kind: Callable[[str], float]) -> float | None:
 def arms(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per arm: its best trial's hyperparameters, its final runs' test accuracy, counts.
 
-    The best is the complete search trial of the highest validation accuracy, the earliest of
-    equals; `test_accuracy_low` and `_high` bound the 95 % t-interval of the mean over seeds, and
-    are empty below two. `seconds` sums all the arm's runs.
+    The best is `best_row`'s; `test_accuracy_low` and `_high` bound the 95 % t-interval of the mean
+    over seeds, and are empty below two. `seconds` sums all the arm's runs.
     """
-    tuned = [c for c in trials.columns if c not in (*HEAD, *TAIL)]
+    tuned = [c for c in trials.columns if c not in (*HEAD, *TAIL, *TARGET)]
     rows = []
     for (study, arm), runs in trials.groupby(["study", "arm"], sort=False):
         search = runs[runs["phase"] == "search"]
@@ -141,13 +143,24 @@ def counting_finals(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_row(runs: pd.DataFrame) -> "pd.Series[Any] | None":
-    """An arm's best: its complete search trial of the highest validation accuracy.
+    """An arm's best trial, the first of `ranked`; None where no trial is complete."""
+    best_first = ranked(runs)
+    return None if best_first.empty else best_first.iloc[0]
 
-    Of equals the earliest; None where no trial is complete.
+
+def ranked(runs: pd.DataFrame) -> pd.DataFrame:
+    """An arm's complete search trials, best first; of equals the earlier first.
+
+    By validation accuracy; where a target was set, those that reached it first, by their steps.
     """
     complete = runs[(runs["phase"] == "search") & (runs["outcome"] == "complete")]
-    ranked = complete.sort_values(["val_accuracy", "trial"], ascending=[False, True])
-    return None if ranked.empty else ranked.iloc[0]
+    if "target_steps" not in complete:
+        return complete.sort_values(["val_accuracy", "trial"], ascending=[False, True])
+    steps = complete["target_steps"].astype(float)
+    missed = complete["val_accuracy"].mask(steps.notna())
+    order = complete.assign(steps_=steps, missed_=missed)
+    order = order.sort_values(["steps_", "missed_", "trial"], ascending=[True, False, True])
+    return complete.loc[order.index]
 
 
 def comparisons(trials: pd.DataFrame) -> pd.DataFrame:
@@ -272,7 +285,7 @@ def rounded(frame: pd.DataFrame) -> pd.DataFrame:
         if isinstance(value, float):
             if "accuracy" in column or column in ("difference", "low", "high"):
                 return f"{value:.4f}"
-            return f"{value:.0f}" if column == "seconds" else f"{value:.3g}"
+            return f"{value:.0f}" if column in ("seconds", "batch_size") else f"{value:.3g}"
         return str(value)
 
     shown = {c: [text(c, v) for v in frame[c].astype(object)] for c in frame.columns}

@@ -21,6 +21,7 @@ SHARED = {"pipeline.config", "pipeline.results"}
 MAY_IMPORT = {
     "pipeline/config.py": set[str](),
     "pipeline/results.py": set[str](),
+    "pipeline/internals.py": set[str](),
     "pipeline/model.py": set[str](),
     "pipeline/schedules.py": set[str](),
     "pipeline/trainer.py": {"pipeline.results"},
@@ -85,7 +86,9 @@ def test_inside_pipeline_only_train_composes(file: str) -> None:
     assert not [name for name in modules if not within(name, allowed)]
 
 
-@pytest.mark.parametrize("file", ["pipeline/trainer.py", "pipeline/model.py"])
+@pytest.mark.parametrize(
+    "file", ["pipeline/trainer.py", "pipeline/model.py", "pipeline/internals.py"]
+)
 def test_the_loop_and_the_models_know_no_framework_around_them(file: str) -> None:
     others = {"hydra", "omegaconf", "mlflow", "optuna"}
     assert not [name for name in imports_of(file) if within(name, others)]

@@ -14,8 +14,8 @@ from pipeline.config import UserError, compose, flat
 from pipeline.results import Epoch, Evaluation, Outcome, Result
 from pipeline.tracking import STATUS, Store, columns, compact, environment, texts
 
-FIRST = Epoch(1, 12, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 1000.0)
-SECOND = Epoch(2, 24, 1.0, 0.5, 1.1, 0.4, 0.05, 2.0, 1.0, 1100.0)
+FIRST = Epoch(1, 12, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 0.4, 1000.0)
+SECOND = Epoch(2, 24, 1.0, 0.5, 1.1, 0.4, 0.05, 2.0, 1.0, 0.9, 1100.0)
 COMPLETE = Result(Outcome.complete, 2, 24, 1.2345678, SECOND)
 EACH_EPOCH = {
     "train/loss": "train_loss",
@@ -26,6 +26,7 @@ EACH_EPOCH = {
     "grad_norm": "grad_norm",
     "epoch": "epoch",
     "seconds": "seconds",
+    "train_seconds": "train_seconds",
     "images_per_second": "images_per_second",
 }
 

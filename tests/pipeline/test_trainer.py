@@ -434,7 +434,7 @@ def staged(digits: DataSet, monkeypatch: pytest.MonkeyPatch, weights: Path) -> R
                 for parameter in model.parameters():
                     parameter.zero_()
                 model[-1].bias[epoch] = 1  # type: ignore[operator]
-            yield Epoch(epoch, epoch, 1, 0.5, 1, accuracy, 0.1, 1, 1, 1)
+            yield Epoch(epoch, epoch, 1, 0.5, 1, accuracy, 0.1, 1, 1, 1, 1)
 
     monkeypatch.setattr(trainer, "fit", fit)
     return train.run(configured(), digits, final=True, weights=weights)

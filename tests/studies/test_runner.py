@@ -52,7 +52,7 @@ RUNS = {f"{a}/{kind}" for a in ARMS for kind in ("trial 0", "trial 1", "trial 2"
 }
 
 
-EPOCH = Epoch(1, 11, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 1000.0)
+EPOCH = Epoch(1, 11, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 0.4, 1000.0)
 
 
 @dataclass(frozen=True)

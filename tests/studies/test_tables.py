@@ -48,7 +48,7 @@ def log(store: Store, trial: int, outcome: Outcome, phase: str = "search") -> st
     tags |= {"suggested": f'["optimizer=sgd", "optimizer.lr=1e-05"{momentum}]'}
     params = {"seed": 3}
     run = store.start(store.experiment("s"), f"plain/trial {trial}", params=params, tags=tags)
-    best = Epoch(2, 24, 1.0, 0.5, 1.1, THIRD, 0.1, 2.0, 0.5, 100.0)
+    best = Epoch(2, 24, 1.0, 0.5, 1.1, THIRD, 0.1, 2.0, 0.5, 0.4, 100.0)
     ended = outcome in (Outcome.complete, Outcome.pruned)
     test = Evaluation(1.0, 2 * THIRD) if phase == "final" else None
     store.finish(run, Result(outcome, 3, 36, 1.25, best if ended else None, test))

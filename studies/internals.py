@@ -1,0 +1,94 @@
+"""What final runs measured inside their networks, as frames, and said in a sentence.
+
+Reads `Evidence.internals`; a study has it where its arms set `trainer.internals`.
+"""
+
+from typing import Any, cast
+
+import pandas as pd
+
+from studies import statistics, words
+from studies.evidence import Evidence
+
+SIDES = {"input": "input of a hidden unit", "output": "what the output layer gets of it"}
+
+
+def percentiles(evidence: Evidence) -> pd.DataFrame:
+    """The hidden unit of the first final seed: arm, side, epochs, p15, p50, p85.
+
+    `side` is input (of its ReLU) or output (what the output layer receives). One seed, as another
+    seed's typical unit is another unit, with a drift of its own.
+    """
+    frame = _placed(evidence)
+    first = frame[frame["seed"] == frame["seed"].min()] if len(frame) else frame
+    named = ["arm", "epochs"]
+    sides = [
+        first[named].assign(side=side, **{p: first[f"{side}_{p}"] for p in LEVELS})
+        for side in SIDES
+    ]
+    both: pd.DataFrame = pd.concat(sides, ignore_index=True)
+    return both
+
+
+LEVELS = ("p15", "p50", "p85")
+
+
+def noise(evidence: Evidence) -> pd.DataFrame:
+    """The variance of a minibatch's gradient as a multiple of the squared full gradient.
+
+    arm, epochs, mean, low, high (95 % t-interval over final seeds), seeds.
+    """
+    frame = _placed(evidence)
+    rows: list[dict[str, Any]] = []
+    for key, points in frame.groupby(["arm", "epochs"], sort=False):
+        arm, epochs = cast("tuple[str, float]", key)
+        share = (points["variance"] / points["full_squared"]).dropna()
+        over = statistics.mean(share)
+        figures = {"mean": over.value, "low": over.low, "high": over.high, "seeds": len(share)}
+        rows.append({"arm": arm, "epochs": epochs} | figures)
+    return pd.DataFrame(rows, columns=["arm", "epochs", "mean", "low", "high", "seeds"])
+
+
+def spans(evidence: Evidence) -> pd.DataFrame:
+    """How wide a typical unit's input is: arm, epochs, input (p85 − p15), median over seeds."""
+    frame = _placed(evidence)
+    wide = frame.assign(input=frame["input_p85"] - frame["input_p15"])
+    median: pd.DataFrame = (
+        wide.groupby(["arm", "epochs"], sort=False)["input"].median().reset_index()
+    )
+    return median
+
+
+def _placed(evidence: Evidence) -> pd.DataFrame:
+    """The measurements with the epoch each was taken after, 0 before the first."""
+    frame = evidence.internals
+    if frame.empty:
+        columns = {"arm", "seed", "epochs", "variance", "full_squared"}
+        sides = {f"{side}_{p}" for side in SIDES for p in LEVELS}
+        return pd.DataFrame(columns=sorted(columns | sides))
+    return frame.assign(epochs=frame.groupby("run_id")["step"].rank(method="dense") - 1)
+
+
+def answer(evidence: Evidence) -> str:
+    """The spread of a hidden unit's input and the gradient's noise, at the start and at the end."""
+    if evidence.internals.empty:
+        return ""
+    wide, loud = spans(evidence), noise(evidence)
+    inputs, noises = [], []
+    for arm in wide["arm"].unique():
+        own, heard = wide[wide["arm"] == arm], loud[loud["arm"] == arm].dropna(subset="mean")
+        ends = [words.figure(own["input"].iloc[i], ".3g") for i in (0, -1)]
+        inputs.append(f"from {ends[0]} to {ends[1]} in {arm}")
+        if len(heard):
+            ends = [words.figure(heard["mean"].iloc[i], ".2g") for i in (0, -1)]
+            noises.append(f"from {ends[0]} to {ends[1]} in {arm}")
+    said = (
+        "Over training the middle 70 % of a typical hidden unit's inputs goes "
+        f"{words.joined(inputs)}"
+    )
+    if noises:
+        said += (
+            "; the variance of a minibatch's gradient goes, in squared lengths of the full "
+            f"gradient, {words.joined(noises)}"
+        )
+    return said + "."
