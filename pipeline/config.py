@@ -119,7 +119,8 @@ class StudyConfig:
 
     `search` maps an override key to its choices: a list (`optimizer: [sgd, adam]`), or `given`
     for whatever the arm sets. Each choice brings the ranges its own YAML declares under
-    `search_space`.
+    `search_space`. `contrasts` are the pairs of arms the question is about, `[a, b]` for a against
+    b; without any the answer compares the best arm with the next and the last.
     """
 
     name: str = MISSING
@@ -129,9 +130,13 @@ class StudyConfig:
     search: dict[str, Any] = field(default_factory=dict)
     trials: int = MISSING
     finals: int = MISSING
+    contrasts: list[list[str]] = field(default_factory=list)
     fallback: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        for pair in self.contrasts:
+            two = len(set(pair)) == len(pair) == 2 and set(pair) <= set(self.arms)
+            check("study.contrasts", pair, two, f"two of the arms {', '.join(self.arms)}")
         check("study.arms", self.arms, bool(self.arms), "at least one arm: {NAME: [overrides]}")
         for name in [self.name, *self.arms]:
             plain = re.fullmatch(r"[\w.+-]+", name) is not None

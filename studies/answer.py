@@ -32,6 +32,8 @@ def answer(evidence: Evidence) -> str:
         said = f"{names[0]} reaches {words.reached(ranked.iloc[0])}"
     elif len(names) == 2:
         said = _two(evidence, *names)
+    elif asked := [c for c in evidence.contrasts if set(c) <= set(names)]:
+        said = "; ".join(_contrast(evidence, *contrast) for contrast in asked)
     else:
         said = _several(evidence, ranked)
     if len(names) > 1 and any(unequal(evidence)):
@@ -119,6 +121,23 @@ def _two(evidence: Evidence, a: str, b: str) -> str:
     if abs(found.difference) < 0.0005:
         ahead = f"they differ by less than 0.1 points of test accuracy ({found.detail})"
     return f"No difference between {found.a} and {found.b} is shown: {ahead}"
+
+
+def _contrast(evidence: Evidence, a: str, b: str) -> str:
+    reached = [words.points(arm_row(evidence, arm)["test_accuracy_mean"]) for arm in (a, b)]
+    sides = f"{a}, {reached[0]} % test accuracy,", f"{b}, {reached[1]} %"
+    found = pair(evidence, a, b)
+    if found is None:
+        return f"{sides[0]} shares no final seed with {sides[1]}"
+    verdict = found.verdict
+    if found.difference < 0:  # by how many points is said without a sign
+        found = pair(evidence, b, a) or found
+    if verdict in ("better", "worse"):
+        return f"{sides[0]} is {verdict} than {sides[1]}, by {found.points} ({found.detail})"
+    if verdict == "too few seeds":
+        return f"{sides[0]} against {sides[1]}: {found.too_few}"
+    ahead = f"{found.a} ahead by {found.points}, {found.detail}"
+    return f"{sides[0]} is not shown to differ from {sides[1]} ({ahead})"
 
 
 def _several(evidence: Evidence, ranked: pd.DataFrame) -> str:

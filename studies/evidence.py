@@ -5,7 +5,7 @@ hand: a figure that isn't stored is missing here, and said to be.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +50,7 @@ class Evidence:
     `trials` and `finals`; both are empty where the journal is gone. `provenance` is one figure
     per name: commit, versions, data set, fingerprint, machine. `test_evaluations[arm]` counts how
     often its runs were shown the test set, replays included. `parent` is the study's own run, or
-    empty.
+    empty. `contrasts` are the pairs of arms the question is about.
     """
 
     study: str
@@ -66,6 +66,7 @@ class Evidence:
     test_evaluations: Mapping[str, int] = field(default_factory=dict)
     parent: str = ""
     internals: pd.DataFrame = field(default_factory=pd.DataFrame)
+    contrasts: Sequence[tuple[str, str]] = ()
 
 
 def gather(config: Config, store: Store, study: str) -> Evidence:
@@ -74,6 +75,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
     attributes = _journal(config, study)
     parents = columns(store.runs(store.find_experiment(study), "tags.phase = 'study'"))
     tags = parents[0] if parents else {}
+    contrasts: list[list[str]] = next((v.get("contrasts", []) for v in attributes.values()), [])
     questions = [values["question"] for values in attributes.values()]
     finals = tables.counting_finals(found["trials"])
     definitions = {arm: values["definition"] for arm, values in attributes.items()}
@@ -94,6 +96,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         test_evaluations=_test_evaluations(store, study),
         parent=str(tags.get("run_id", "")),
         internals=_curves(store, finals if inside else finals.iloc[:0], INTERNALS),
+        contrasts=[(a, b) for a, b in contrasts],
     )
 
 

@@ -279,7 +279,8 @@ class Coordinator:
         )
         budget = self.study.budget
         wanted = {"trials": budget.trials, "finals": budget.finals, "question": budget.question}
-        for key, value in (wanted | {"definition": definition}).items():
+        wanted |= {"contrasts": budget.contrasts, "definition": definition}
+        for key, value in wanted.items():
             if opened.user_attrs.get(key) != value:
                 opened.set_user_attr(key, value)
         return opened
@@ -318,6 +319,7 @@ def check_same_experiment(
     name: str, asked: dict[str, dict[str, Any]], kept: optuna.storages.BaseStorage
 ) -> None:
     """Raise UserError, naming the first difference, where `kept` holds another experiment."""
+    defaults = flat(compose())
     for summary in optuna.get_all_study_summaries(kept):
         arm = summary.study_name.partition("/")[2]
         stored = summary.user_attrs.get("definition")
@@ -325,9 +327,10 @@ def check_same_experiment(
             continue
         now = asked.get(arm, next(iter(asked.values())))
         for key in sorted(stored.keys() | now.keys(), key=lambda k: (k != "study.arms", k)):
-            if stored.get(key) != now.get(key):
+            before = stored.get(key, defaults.get(key))  # for settings younger than the study
+            if before != now.get(key):
                 raise UserError(
-                    f"study={name} was begun with {key}={stored.get(key)} (arm {arm}), now "
+                    f"study={name} was begun with {key}={before} (arm {arm}), now "
                     f"{now.get(key)}: two different experiments; give the new one a name of its "
                     "own, study.name=…"
                 )
