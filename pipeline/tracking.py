@@ -87,11 +87,14 @@ class Store:
         with self.errors():
             found: Experiment | None = self.client.get_experiment_by_name(name)
         if found is None:
-            raise UserError(f"study={name}: nothing logged yet; optstudy run study={name}")
+            raise UserError(
+                f"study={name}: nothing is logged of it; optstudy status lists all there is"
+            )
         if found.lifecycle_stage == "deleted":
             raise UserError(
-                f"study={name}: its experiment is deleted in MLflow; restore it there, "
-                "or take another name: study.name=…"
+                f"study={name}: its experiment is deleted in MLflow; to have it back: "
+                f"MLFLOW_TRACKING_URI={self.uri} mlflow experiments restore "
+                f"-x {found.experiment_id}; or take another name: study.name=…"
             )
         return str(found.experiment_id)
 

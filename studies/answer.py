@@ -176,6 +176,8 @@ def _unanswered(evidence: Evidence) -> str:
     said = f"No answer yet: no final run has a test accuracy, {trials}"
     if without:
         said += f", none of {words.joined(without)} is complete"
+    if evidence.budgets and not any(b["finals"] for b in evidence.budgets.values()):
+        return f"{said}, and none was asked for: {resume(evidence)} study.finals=10."
     return f"{said}; to go on: {resume(evidence)}."
 
 

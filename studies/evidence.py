@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import pandas as pd
 
-from pipeline.config import Config
+from pipeline.config import Config, UserError
 from pipeline.tracking import Store, columns
 from studies import storage, tables
 
@@ -71,8 +71,14 @@ class Evidence:
 
 def gather(config: Config, store: Store, study: str) -> Evidence:
     """Read a study's evidence; raises UserError where nothing of it is logged."""
-    found = tables.of_study(store, study)
     attributes = _journal(config, study)
+    try:
+        found = tables.of_study(store, study)
+    except UserError as error:
+        if not attributes:
+            raise
+        there = f"its journal {storage.journal_path(config, study)} is there"
+        raise UserError(f"{error}; {there}") from error
     parents = columns(store.runs(store.find_experiment(study), "tags.phase = 'study'"))
     tags = parents[0] if parents else {}
     contrasts: list[list[str]] = next((v.get("contrasts", []) for v in attributes.values()), [])

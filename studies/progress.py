@@ -85,6 +85,17 @@ def finals_of(attributes: dict[str, Any], best: FrozenTrial) -> list[dict[str, A
     return [value for key, value in attributes.items() if key.startswith(prefix)]
 
 
+def recorded_runs(kept: optuna.storages.BaseStorage) -> list[str]:
+    """The MLflow run of every trial and final run of a study that has ended."""
+    found: list[str] = []
+    for name in optuna.get_all_study_names(kept):
+        arm = optuna.load_study(study_name=name, storage=kept)
+        ended = [t for t in arm.get_trials(deepcopy=False) if t.state.is_finished()]
+        finals = [v for key, v in arm.user_attrs.items() if key.startswith(f"{FINAL}/")]
+        found += [run["run_id"] for run in [*(t.user_attrs for t in ended), *finals]]
+    return found
+
+
 def accuracy(trial: FrozenTrial) -> float:
     """The best validation accuracy of an epoch of a trial."""
     return max(trial.intermediate_values.values())

@@ -25,7 +25,7 @@ from studies import storage
 from studies.arms import Arm, Study
 from studies.designs import Point
 from studies.finals import final_key, missing_finals
-from studies.progress import Progress, progress, worth
+from studies.progress import Progress, progress, recorded_runs, worth
 from studies.search_space import suggest
 from studies.workers import Task, Worker, available_cores, reporting
 
@@ -71,12 +71,12 @@ class Coordinator:
         dataset: DataSet,
         points: dict[str, list[Point]],
         kept: optuna.storages.BaseStorage,
+        store: tracking.Store,
     ) -> None:
-        self.study, self.dataset = study, dataset
+        self.study, self.dataset, self.store = study, dataset, store
         definitions = self._definitions()
         check_same_experiment(study.name, definitions, kept)
         self.arms = {a.name: self._open(a, definitions[a.name], kept) for a in study.arms}
-        self.store = tracking.Store(study.config.tracking.uri, study.config.mlruns_dir)
         self.experiment = self.store.experiment(study.name)
         self.tags = tracking.environment() | {
             "study": study.name,
@@ -336,6 +336,28 @@ def check_same_experiment(
                 )
 
 
+def check_stores_agree(study: Study, store: tracking.Store) -> None:
+    """Raise UserError where the journal has lost its runs in MLflow, or they their journal."""
+    runs = store.runs(store.experiment(study.name), "tags.phase != 'study'")
+    logged = {run.info.run_id for run in runs}
+    path = storage.journal_path(study.config, study.name)
+    if study.name not in storage.existing(study.config):
+        if logged:
+            raise UserError(
+                f"study={study.name}: {len(logged)} runs are logged in MLflow, but its journal "
+                f"{path} is gone; optstudy report study={study.name} shows them, a new search "
+                "takes another name: study.name=…"
+            )
+        return
+    recorded = recorded_runs(storage.reading(study.config, study.name))
+    if lost := [run_id for run_id in recorded if run_id not in logged]:
+        raise UserError(
+            f"study={study.name}: {len(lost)} of the {len(recorded)} runs in its journal {path} "
+            f"aren't in MLflow; to have them back: MLFLOW_TRACKING_URI={store.uri} mlflow runs "
+            f"restore --run-id {lost[0]} …; or take another name: study.name=…"
+        )
+
+
 @contextmanager
 def coordinating(study: Study, dataset: DataSet) -> Iterator[Coordinator]:
     """Check every arm, take the study's lock, and hand out its coordinator.
@@ -346,8 +368,10 @@ def coordinating(study: Study, dataset: DataSet) -> Iterator[Coordinator]:
         for sample in arm.samples:
             train.check_buildable(typed(sample), dataset)
     points = {arm.name: found for arm in study.arms if (found := design(study, arm)) is not None}
+    store = tracking.Store(study.config.tracking.uri, study.config.mlruns_dir)
+    check_stores_agree(study, store)
     with storage.writing(study.config, study.name) as kept:
-        yield Coordinator(study, dataset, points, kept)
+        yield Coordinator(study, dataset, points, kept, store)
 
 
 def design(study: Study, arm: Arm) -> list[Point] | None:

@@ -35,7 +35,7 @@ def trials(store: Store, study: str) -> pd.DataFrame:
     found = columns(store.runs(store.find_experiment(study), "tags.phase != 'study'"))
     rows = [_row(run) for run in found]
     if not rows:
-        raise UserError(f"study={study}: no run logged yet; optstudy run study={study}")
+        raise UserError(f"study={study}: no run is logged in MLflow")
     tuned = list(dict.fromkeys(key for row in rows for key in row["tuned"]))
     aimed = any(run.get("params.trainer.target", "None") != "None" for run in found)
     order = [*HEAD, *tuned, *TAIL, *(TARGET if aimed else ())]
