@@ -261,7 +261,8 @@ def export(arguments: list[str]) -> None:
     """optstudy export study=NAME [out=DIR] [formats=[csv,markdown,latex,parquet]]
 
     Write a study's tables, trials, arms and comparisons, made from what MLflow holds. CSV and
-    Parquet keep full precision; Markdown and LaTeX are rounded for a page.
+    Parquet keep full precision; Markdown and LaTeX are rounded for a page, LaTeX with booktabs and
+    means as mean ± half-width of the 95 % interval.
 
       optstudy export study=batchnorm
       optstudy export study=batchnorm formats=[latex] out=paper/tables

@@ -235,10 +235,30 @@ def _write(frame: pd.DataFrame, path: Path, wanted: str) -> Path:
         path.write_text(rounded(frame).to_markdown(index=False, disable_numparse=True) + "\n")
     else:
         path = path.with_suffix(".tex")
-        styled = rounded(frame).style.hide(axis="index").format(escape="latex")
-        styled = styled.format_index(escape="latex", axis="columns")
+        text, measured = half_widths(frame)
+        styled = text.style.hide(axis="index").format_index(escape="latex", axis="columns")
+        styled = styled.format(escape="latex", subset=[c for c in text if c not in measured])
         path.write_text(styled.to_latex(hrules=True))
     return path
+
+
+def half_widths(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rounded table with `value $\\pm$ half-width` for value, low and high; and which columns.
+
+    Of symmetric intervals alone (means and differences): P(A > B) keeps its two ends.
+    """
+    text, measured = rounded(frame), []
+    for value in frame.columns:
+        stem = str(value).removesuffix("_mean")
+        ends = ["low", "high"] if value == "difference" else [f"{stem}_low", f"{stem}_high"]
+        if value == "p_better" or not set(ends) <= set(frame.columns):
+            continue
+        half = (frame[ends[1]].astype(float) - frame[ends[0]].astype(float)) / 2
+        shown = rounded(pd.DataFrame({value: half}))[value]
+        joined = [f"{v} $\\pm$ {h}" if h else v for v, h in zip(text[value], shown, strict=True)]
+        text = text.assign(**{str(value): joined}).drop(columns=ends)
+        measured.append(str(value))
+    return text, measured
 
 
 def summary(arms: pd.DataFrame) -> pd.DataFrame:

@@ -94,7 +94,7 @@ def test_trials_has_the_figures_that_were_logged(store: Store) -> None:
 def test_a_study_that_was_not_run_says_so(mlruns: Path) -> None:
     with pytest.raises(UserError) as error:
         tables.of_study(Store(None, mlruns), "other")
-    one_line(error.value, "study=other", "optstudy run study=other")
+    one_line(error.value, "study=other", "optstudy status")
 
 
 def test_arms_has_the_columns_and_a_row_for_every_arm() -> None:
@@ -202,3 +202,20 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         tables.export({"t": frame(row(0))}, tmp_path / "file" / "out", ["csv"])
     one_line(error.value, f"out={tmp_path}/file/out", "can't be written")
+
+
+def test_latex_gives_a_mean_as_plus_or_minus_half_its_interval() -> None:
+    row = {"arm": "a", "test_accuracy_mean": 0.5, "test_accuracy_low": 0.49}
+    one = row | {"test_accuracy_high": 0.51, "p_better": 1.0, "p_better_low": 0.7}
+    text, measured = tables.half_widths(pd.DataFrame([one, {"arm": "b"}]))
+    assert list(text["test_accuracy_mean"]) == [r"0.5000 $\pm$ 0.0100", ""]
+    assert measured == ["test_accuracy_mean"]
+    assert list(text.columns) == ["arm", "test_accuracy_mean", "p_better", "p_better_low"]
+
+
+def test_a_difference_is_given_with_the_half_width_of_its_own_interval() -> None:
+    row = {"difference": 0.02, "low": 0.01, "high": 0.03, "p_better": 0.9, "p_better_low": 0.6}
+    text, _ = tables.half_widths(pd.DataFrame([row | {"p_better_high": 0.99}]))
+    assert text["difference"].item() == r"0.0200 $\pm$ 0.0100"
+    assert {"p_better", "p_better_low", "p_better_high"} <= set(text.columns)
+    assert not {"low", "high"} & set(text.columns)
