@@ -77,10 +77,10 @@ def answer(evidence: Evidence) -> str:
     inputs, noises = [], []
     for arm in wide["arm"].unique():
         own, heard = wide[wide["arm"] == arm], loud[loud["arm"] == arm].dropna(subset="mean")
-        ends = [words.figure(own["input"].iloc[i], ".3g") for i in (0, -1)]
+        ends = [words.significant(own["input"].iloc[i]) for i in (0, -1)]
         inputs.append(f"from {ends[0]} to {ends[1]} in {arm}")
         if len(heard):
-            ends = [words.figure(heard["mean"].iloc[i], ".2g") for i in (0, -1)]
+            ends = [words.significant(heard["mean"].iloc[i], 2) for i in (0, -1)]
             noises.append(f"from {ends[0]} to {ends[1]} in {arm}")
     said = (
         "Over training the middle 70 % of a typical hidden unit's inputs goes "

@@ -1,5 +1,6 @@
 """Figures and names as the answer and the report word them: `14.2`, `p = 0.002`, `3 seeds`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,15 @@ def p_value(value: float) -> str:
 def figure(value: Any, form: str, scale: float = 1) -> str:
     """A number in a format, empty where it is missing, with a true minus sign."""
     return "" if value is None or pd.isna(value) else f"{scale * value:{form}}".replace("-", "−")
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """`1 880`, `89.0`, `0.717`: so many digits, never an exponent; `–` for a missing figure."""
+    if value is None or pd.isna(value):
+        return "–"
+    rounded = float(f"{value:.{digits}g}")
+    places = digits - 1 - math.floor(math.log10(abs(rounded))) if rounded else 0
+    return f"{rounded:,.{max(0, places)}f}".replace(",", "\N{NO-BREAK SPACE}").replace("-", "−")
 
 
 def between(

@@ -78,6 +78,15 @@ MISTAKES = [
     (["optimizer=rmsprop", "optimizer.rho=-1"], "optimizer.rho=-1: allowed is a number in [0, 1)"),
     (["trainer.epochs=0"], "trainer.epochs=0: allowed is a whole number ≥ 1"),
     (["trainer.threads=0"], "trainer.threads=0: allowed is a whole number ≥ 1"),
+    (["trainer.target=0"], "trainer.target=0.0: allowed is an accuracy in (0, 1], or null"),
+    (["trainer.target=-0.1"], "trainer.target=-0.1: allowed is an accuracy in (0, 1], or null"),
+    (["trainer.target=40"], "trainer.target=40.0: allowed is an accuracy in (0, 1], or null"),
+    (["trainer.target=nan"], "trainer.target=nan: allowed is an accuracy in (0, 1], or null"),
+    (["trainer.target=high"], "trainer.target=high: Value 'high' of type 'str' could not"),
+    (["trainer.checks=0"], "trainer.checks=0: allowed is a whole number ≥ 1"),
+    (["trainer.target=0.5", "trainer.checks=-1"], "trainer.checks=-1: allowed is a whole number"),
+    (["trainer.target=0.5", "trainer.checks=1.5"], "trainer.checks=1.5: Value '1.5' of type"),
+    (["trainer.checks=2"], "trainer.checks=2: allowed is 1 where no trainer.target is set"),
     (["trainer.batch_size=0"], "trainer.batch_size=0: allowed is a whole number ≥ 1, or full"),
     (["trainer.batch_size=true"], "trainer.batch_size=True: allowed is a whole number ≥ 1"),
     (["trainer.batch_size=1.5"], "trainer.batch_size=1.5: allowed is a whole number ≥ 1, or full"),
@@ -169,6 +178,24 @@ def test_cuda_is_refused_where_there_is_none(
     with pytest.raises(UserError) as caught:
         train.check_buildable(typed(compose(["data=digits", "device=cuda"])), digits)
     assert str(caught.value) == "device=cuda: allowed is auto or cpu (no CUDA here)"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], (None, 1, False)),
+        (["trainer.checks=1"], (None, 1, False)),
+        (["trainer.target=null"], (None, 1, False)),
+        (["trainer.target=1"], (1.0, 1, False)),
+        (["trainer.target=1e-3", "trainer.checks=25"], (0.001, 25, False)),
+        (["trainer.internals=true"], (None, 1, True)),
+    ],
+)
+def test_a_target_may_be_any_accuracy_and_none_is_set(
+    overrides: list[str], expected: tuple[float | None, int, bool]
+) -> None:
+    trainer = typed(compose(overrides)).trainer
+    assert (trainer.target, trainer.checks, trainer.internals) == expected
 
 
 def test_seed_zero_is_a_value() -> None:

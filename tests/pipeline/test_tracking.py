@@ -11,8 +11,16 @@ import pytest
 from mlflow.entities import Run
 
 from pipeline.config import UserError, compose, flat
-from pipeline.results import Epoch, Evaluation, Outcome, Result
-from pipeline.tracking import STATUS, Store, columns, compact, environment, texts
+from pipeline.results import Epoch, Evaluation, Outcome, Reached, Result
+from pipeline.tracking import (
+    STATUS,
+    Store,
+    columns,
+    compact,
+    environment,
+    result_metrics,
+    texts,
+)
 
 FIRST = Epoch(1, 12, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 0.4, 1000.0)
 SECOND = Epoch(2, 24, 1.0, 0.5, 1.1, 0.4, 0.05, 2.0, 1.0, 0.9, 1100.0)
@@ -62,6 +70,44 @@ def test_metrics_are_logged_against_the_step(store: Store) -> None:
 def test_a_final_run_has_the_test_sets_figures_too(store: Store) -> None:
     run = logged(store, replace(COMPLETE, test=Evaluation(1.5, 0.35)), SECOND)
     assert (run.data.metrics["test/loss"], run.data.metrics["test/accuracy"]) == (1.5, 0.35)
+
+
+def test_a_run_that_reached_its_target_says_what_it_took(store: Store) -> None:
+    reached = Reached(steps=18, epochs=1.5, images=1943, seconds=0.7)
+    expected = {
+        "target/steps": 18,
+        "target/epochs": 1.5,
+        "target/images": 1943,
+        "target/seconds": 0.7,
+    }
+    result = replace(COMPLETE, reached=reached)
+    assert result_metrics(result) == result_metrics(COMPLETE) | expected
+    run = logged(store, result, SECOND)
+    assert {k: v for k, v in run.data.metrics.items() if k.startswith("target/")} == expected
+    for name, value in expected.items():
+        assert store.history(run.info.run_id, name) == [(24, value)]
+
+
+def test_a_run_that_reached_no_target_has_no_figures_of_one() -> None:
+    assert result_metrics(COMPLETE).keys() == {"best/val_accuracy", "best/val_loss", "best/epoch"}
+    assert result_metrics(replace(COMPLETE, best=None)) == {}
+
+
+def test_what_was_measured_inside_is_logged_at_its_steps(store: Store) -> None:
+    inside = [(0, {"unit/input_p50": -0.5, "gradient/variance": 9.0})]
+    inside += [(12, {"unit/input_p50": 0.25, "gradient/variance": 4.0})]
+    inside += [(24, {"unit/input_p50": 0.5, "gradient/variance": math.inf})]
+    run = logged(store, replace(COMPLETE, internals=inside), FIRST, SECOND)
+    run_id = run.info.run_id
+    assert store.history(run_id, "unit/input_p50") == [(0, -0.5), (12, 0.25), (24, 0.5)]
+    assert store.history(run_id, "gradient/variance") == [(0, 9.0), (12, 4.0)]
+    assert store.history(run_id, "best/epoch") == [(24, 2)]
+
+
+def test_a_run_that_was_not_measured_logs_nothing_of_the_kind(store: Store) -> None:
+    plain = logged(store, COMPLETE, FIRST)
+    empty = logged(store, replace(COMPLETE, internals=[(0, {}), (24, {})]), FIRST)
+    assert empty.data.metrics == plain.data.metrics
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])

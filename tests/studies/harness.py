@@ -105,7 +105,7 @@ def at(study: Study, mlruns: Path) -> Study:
     return replace(study, config=replace(study.config, mlruns_dir=str(mlruns), workers=1))
 
 
-composed = cache(lambda overrides: compose(overrides))
+composed = cache(lambda overrides=(): compose(overrides))
 
 
 @contextmanager

@@ -173,6 +173,16 @@ def test_independent_trials_that_still_pay_beyond_the_seeds_spread_ask_for_more(
     assert not of("budget", evidence([*runs, *noisy], defined))
 
 
+def test_with_a_target_accuracy_that_more_trials_would_gain_is_no_reason_for_them() -> None:
+    runs = [trial("a", i, 0.5 if i == 0 else 0.4) for i in range(8)]
+    random = definition(sampler={"name": "random"})
+    assert of("budget", evidence(runs, {"a": random}))
+    aimed = {"a": random | {"trainer.target": 0.3}}
+    assert not of("budget", evidence(runs, aimed))
+    late = of("budget", evidence([*runs[1:], trial("a", 8, 0.5)], aimed))
+    assert [finding.text for finding in late] == ["The best trial came as number 8 of 8."]
+
+
 def test_a_shuffled_grid_isnt_told_that_its_best_came_late() -> None:
     late = [trial("a", i, 0.4 + i / 100) for i in range(10)]
     assert not of("budget", evidence(late, {"a": definition(sampler={"name": "grid"})}))
@@ -238,6 +248,14 @@ def test_accuracy_that_rises_to_the_last_epoch_asks_for_more_epochs() -> None:
 )
 def test_accuracy_that_has_settled_asks_for_nothing(curves: tuple[list[float], ...]) -> None:
     assert not of("length", trained(*curves))
+
+
+def test_runs_that_end_at_a_target_are_not_told_to_go_on() -> None:
+    given = trained([0.1, 0.2, 0.3, 0.4, 0.5])
+    aimed = Evidence(
+        **{**vars(given), "definitions": {"a": definition() | {"trainer.target": 0.4}}}
+    )
+    assert of("length", given) and not of("length", aimed)
 
 
 def test_the_epochs_that_arms_set_themselves_get_no_override() -> None:
@@ -329,6 +347,24 @@ def test_arms_of_unequal_policy_are_labelled(changed: dict[str, Any], told: str 
     ranges = {"a": definition(), "b": definition(**changed)}
     found = of("unequal", evidence([*rates(0.01), *rates(0.01, arm="b")], ranges))
     assert [(f.arm, str(told) in f.text) for f in found] == ([(None, True)] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"trainer.epochs": 9}, []),  # they are only a limit
+        ({"trainer.target": 0.3}, ["The arms differ in target: a 0.4; b 0.3"]),
+        ({"trainer.target": None}, ["The arms differ in target: a 0.4; b None"]),
+        ({"trainer.batch_size": "full"}, ["The arms differ in batch size: a 128; b full"]),
+    ],
+)
+def test_arms_of_a_target_differ_in_target_and_batch_size_but_not_in_epochs(
+    changed: dict[str, Any], told: list[str]
+) -> None:
+    aimed = definition() | {"trainer.target": 0.4}
+    ranges = {"a": aimed, "b": aimed | changed}
+    found = of("unequal", evidence([*rates(0.01), *rates(0.01, arm="b")], ranges))
+    assert [f.text.partition("; unless")[0] for f in found] == told
 
 
 def test_arms_of_unequal_trials_and_final_seeds_are_labelled() -> None:

@@ -5,6 +5,7 @@ others run in this process.
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from harness import (
     trials,
 )
 from mlflow.entities import Run
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import train
@@ -40,7 +42,7 @@ from pipeline.tracking import Store
 from studies import tables
 from studies.arms import Arm, Study, plan
 from studies.progress import best_trial
-from studies.runner import STATES
+from studies.runner import STATES, check_same_experiment
 from studies.workers import Worker
 
 ARMS = ("plain", "batchnorm")
@@ -459,6 +461,51 @@ def test_every_outcome_has_a_state_of_its_own_kind() -> None:
         "diverged": "PRUNED",
         "failed": "FAIL",
     }
+
+
+def begun_without(*settings: str) -> InMemoryStorage:
+    """What a study stored that was begun before these settings existed."""
+    kept = InMemoryStorage()
+    definition = json.loads(json.dumps(planned(*QUICK).arms[0].definition()))
+    assert set(settings) <= definition.keys()
+    older = {key: value for key, value in definition.items() if key not in settings}
+    begun = optuna.create_study(storage=kept, study_name="quickstart/plain")
+    begun.set_user_attr("definition", older)
+    return kept
+
+
+def now(**settings: object) -> dict[str, dict[str, object]]:
+    """The definition of the same study today, with `trainer.*` settings."""
+    definition = json.loads(json.dumps(planned(*QUICK).arms[0].definition()))
+    return {"plain": definition | {f"trainer.{key}": value for key, value in settings.items()}}
+
+
+def test_a_study_begun_before_a_setting_existed_goes_on_with_its_default() -> None:
+    kept = begun_without("trainer.checks", "trainer.target", "trainer.internals")
+    check_same_experiment("quickstart", now(), kept)
+
+
+@pytest.mark.parametrize(
+    ("setting", "default", "value"),
+    [("checks", 1, 5), ("target", None, 0.5), ("internals", False, True)],
+)
+def test_a_study_begun_before_a_setting_existed_is_not_that_of_another_value(
+    setting: str, default: object, value: object
+) -> None:
+    kept = begun_without(f"trainer.{setting}")
+    with pytest.raises(UserError) as error:
+        check_same_experiment("quickstart", now(**{setting: value}), kept)
+    one_line(error.value, f"trainer.{setting}={default} (arm plain), now {value}")
+
+
+def test_a_stored_setting_is_held_against_its_value_and_not_its_default() -> None:
+    kept = InMemoryStorage()
+    begun = optuna.create_study(storage=kept, study_name="quickstart/plain")
+    begun.set_user_attr("definition", now(checks=5, target=0.5)["plain"])
+    check_same_experiment("quickstart", now(checks=5, target=0.5), kept)
+    with pytest.raises(UserError) as error:
+        check_same_experiment("quickstart", now(target=0.5), kept)
+    one_line(error.value, "trainer.checks=5 (arm plain), now 1")
 
 
 def ended_trial(number: int, value: float, state: TrialState) -> FrozenTrial:

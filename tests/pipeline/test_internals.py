@@ -1,0 +1,378 @@
+"""What is measured inside a network, each figure worked out another way, and when it is."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recording import CPU, configured, noting, reloaded, softmax
+from torch import Tensor, nn
+
+from pipeline import data, internals, train, trainer
+from pipeline.config import UserError
+from pipeline.data import DataSet
+from pipeline.model import mlp
+from pipeline.results import Epoch, Result
+
+CLASSES = 3
+FIGURES = {
+    *(f"unit/{side}_p{p}" for side in ("input", "output") for p in (15, 50, 85)),
+    *(f"gradient/{name}" for name in ("variance", "full_squared", "noise_scale")),
+}
+
+
+def network(hidden: list[int], batchnorm: str = "none") -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return mlp(6, CLASSES, hidden=hidden, batchnorm=batchnorm)
+
+
+def batches(count: int = 4, size: int = 5) -> list[tuple[Tensor, Tensor]]:
+    random = torch.Generator().manual_seed(1)
+    images = torch.randn(count * size, 6, generator=random)
+    labels = torch.randint(0, CLASSES, (count * size,), generator=random)
+    return list(zip(torch.split(images, size), torch.split(labels, size), strict=True))
+
+
+def mean_log_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    return trainer.summed_loss(logits, labels, "log") / len(labels)
+
+
+# A hidden unit's input and output
+
+
+def linear(layer: nn.Module, x: Any) -> Any:
+    assert isinstance(layer, nn.Linear)
+    return x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+
+
+def normalised(x: Any) -> Any:
+    """By the batch, with scale 1 and shift 0 as BatchNorm starts."""
+    return (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+
+
+@pytest.mark.parametrize("batchnorm", ["none", "after", "before"])
+def test_the_last_hidden_layer_is_seen_before_its_relu_and_after_its_last_part(
+    batchnorm: str,
+) -> None:
+    model = network([7, 4], batchnorm)
+    first, second, _ = (layer for layer in model if isinstance(layer, nn.Linear))
+    inputs, outputs = [], []
+    for images, _ in batches():  # BatchNorm takes each batch by itself
+        hidden = linear(first, images.numpy())
+        if batchnorm == "before":
+            hidden = normalised(hidden)
+        hidden = np.maximum(hidden, 0)
+        if batchnorm == "after":
+            hidden = normalised(hidden)
+        entering = linear(second, hidden)
+        if batchnorm == "before":
+            entering = normalised(entering)
+        inputs.append(entering)
+        received = np.maximum(entering, 0)
+        outputs.append(normalised(received) if batchnorm == "after" else received)
+    found = internals.last_hidden_layer(model, (images for images, _ in batches()))
+    assert np.allclose(found[0].numpy(), np.concatenate(inputs), rtol=1e-3, atol=1e-4)
+    assert np.allclose(found[1].numpy(), np.concatenate(outputs), rtol=1e-3, atol=1e-4)
+
+
+def test_batches_that_share_a_buffer_are_told_apart() -> None:
+    def through_one_buffer() -> Iterator[Tensor]:
+        buffer = torch.empty(5, 6)
+        for images, _ in batches():
+            yield buffer.copy_(images)
+
+    model = nn.Sequential(nn.ReLU(), nn.Linear(6, CLASSES))  # its ReLU reads the buffer itself
+    entering, _ = internals.last_hidden_layer(model, through_one_buffer())
+    assert torch.equal(entering, torch.cat([images for images, _ in batches()]))
+
+
+@pytest.mark.parametrize(
+    ("deviations", "typical"),
+    [([3, 1, 2], {2}), ([5, 0.1, 100, 4, 3], {3}), ([4, 1, 3, 2], {2, 3}), ([7], {0})],
+)
+def test_the_typical_units_input_deviates_as_the_median_does(
+    deviations: list[float], typical: set[int]
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    column = torch.randn(50, 1, generator=random)
+    far_off = torch.arange(len(deviations), 0, -1) * 50.0  # means have no say
+    assert internals.typical_unit(column * torch.tensor(deviations) + far_off) in typical
+
+
+@pytest.mark.parametrize("size", [1, 2, 100, 101])
+def test_percentiles_are_numpys(size: int) -> None:
+    values = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    expected = np.percentile(values.numpy(), [15, 50, 85])
+    found = internals.percentiles("unit/input", values)
+    assert list(found) == ["unit/input_p15", "unit/input_p50", "unit/input_p85"]
+    assert np.allclose(list(found.values()), expected, rtol=1e-5, atol=1e-6)
+
+
+# The gradient's noise
+
+
+def by_hand(model: nn.Sequential, images: Any, labels: Any) -> Any:
+    """The gradient of the mean log loss of a perceptron with one hidden layer, or none."""
+    weights = [p.detach().double().numpy() for p in model.parameters()]
+    error = (np.eye(CLASSES)[labels], len(labels))
+    if len(weights) == 2:
+        w, b = weights
+        d = (softmax(images @ w.T + b) - error[0]) / error[1]
+        parts = [d.T @ images, d.sum(0)]
+    else:
+        v, c, w, b = weights
+        entering = images @ v.T + c
+        hidden = np.maximum(entering, 0)
+        d = (softmax(hidden @ w.T + b) - error[0]) / error[1]
+        back = (d @ w) * (entering > 0)
+        parts = [back.T @ images, back.sum(0), d.T @ hidden, d.sum(0)]
+    return np.concatenate([part.ravel() for part in parts])
+
+
+@pytest.mark.parametrize("hidden", [[], [4]])
+@pytest.mark.parametrize(("count", "size"), [(4, 5), (20, 1), (2, 10)])
+def test_the_gradients_noise_is_that_of_every_minibatch_worked_out_by_hand(
+    hidden: list[int], count: int, size: int
+) -> None:
+    model, pairs = network(hidden), batches(count, size)
+    rows = [(images.double().numpy(), labels.numpy()) for images, labels in pairs]
+    # The gradient of the mean loss over all rows at once, not a mean of gradients.
+    full = by_hand(model, *(np.concatenate(column) for column in zip(*rows, strict=True)))
+    variance = np.mean([((by_hand(model, *pair) - full) ** 2).sum() for pair in rows])
+    found = internals.gradient_noise(model, iter(pairs), mean_log_loss)
+    assert found["gradient/full_squared"] == pytest.approx((full**2).sum(), rel=1e-4)
+    assert found["gradient/variance"] == pytest.approx(variance, rel=1e-4)
+    expected = size * variance / (full**2).sum()
+    assert found["gradient/noise_scale"] == pytest.approx(expected, rel=1e-4)
+
+
+def slopes(*gradients: float, size: int = 2) -> dict[str, float]:
+    """The noise of a model of one weight whose minibatches have these gradients."""
+    given = ((torch.full((size, 1), float(g)), torch.zeros(size)) for g in gradients)
+    model = nn.Linear(1, 1, bias=False)
+    return internals.gradient_noise(model, given, lambda logits, _: logits.mean())
+
+
+def test_the_noise_scale_is_the_batch_at_which_variance_and_square_are_equal() -> None:
+    # G = 2, E‖g − G‖² = 1, ‖G‖² = 4; a batch of 0.25 × 2 images would have a variance of 4
+    found = slopes(1, 3)
+    expected = {
+        "gradient/variance": 1.0,
+        "gradient/full_squared": 4.0,
+        "gradient/noise_scale": 0.5,
+    }
+    assert found == pytest.approx(expected)
+    assert slopes(1, 3, size=6)["gradient/noise_scale"] == pytest.approx(1.5)
+
+
+def test_where_the_gradients_cancel_there_is_no_noise_scale() -> None:
+    assert slopes(1, -1) == {"gradient/variance": 1.0, "gradient/full_squared": 0.0}
+
+
+def test_one_batch_of_everything_has_no_noise() -> None:
+    found = internals.gradient_noise(network([4]), batches(1, 20), mean_log_loss)
+    assert found["gradient/variance"] == pytest.approx(0, abs=1e-9)
+    assert found["gradient/variance"] >= 0 and found["gradient/full_squared"] > 0
+
+
+def test_with_batchnorm_a_gradient_is_the_batchs_own() -> None:
+    model = network([4], "after")
+    before = internals.gradient_noise(model, batches(), mean_log_loss)
+    squares = []
+    for images, labels in batches():
+        model.zero_grad()
+        mean_log_loss(model.train()(images), labels).backward()  # type: ignore[no-untyped-call]
+        squares.append(trainer.gradient_norm(model) ** 2)
+    total = before["gradient/variance"] + before["gradient/full_squared"]  # E‖g‖²
+    assert total == pytest.approx(np.mean(squares), rel=1e-4)
+    # The running statistics, which the passes above have moved, have no say.
+    assert internals.gradient_noise(model.eval(), batches(), mean_log_loss) == before
+
+
+# Measuring changes nothing
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("batchnorm", ["none", "after", "before"])
+def test_measuring_leaves_the_model_as_it_was(batchnorm: str, mode: bool) -> None:
+    model = network([4], batchnorm).train(mode)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    internals.last_hidden_layer(model, (images for images, _ in batches()))
+    internals.gradient_noise(model, batches(), mean_log_loss)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert all(layer.training is mode for layer in model.modules())
+    assert not any(layer._forward_pre_hooks for layer in model.modules())
+
+
+def traced(
+    digits: DataSet, *overrides: str, **how: Any
+) -> tuple[Result, list[dict[str, float]], Result]:
+    """A run with and without measuring: both results, and that both had the same epochs."""
+
+    def once(measured: bool) -> tuple[Result, list[dict[str, float]]]:
+        epochs: list[Epoch] = []
+        config = configured(f"trainer.internals={str(measured).lower()}", *overrides)
+        result = train.run(config, digits, on_epoch=noting(epochs), **how)
+        times = {"seconds", "train_seconds", "images_per_second"}
+        return result, [{k: v for k, v in asdict(e).items() if k not in times} for e in epochs]
+
+    (with_, inside), (without, outside) = once(True), once(False)
+    assert inside == outside
+    return with_, inside, without
+
+
+@pytest.mark.parametrize("model", ["mlp", "mlp_batchnorm"])
+def test_a_measured_run_has_the_losses_and_test_accuracy_of_an_unmeasured_one(
+    model: str, digits: DataSet, tmp_path: Path
+) -> None:
+    with_, epochs, without = traced(
+        digits, f"model={model}", "trainer.epochs=3", final=True, weights=tmp_path / "weights.pt"
+    )
+    assert len(epochs) == 3
+    assert with_.test is not None and with_.test == without.test
+    assert (measured_at(with_), measured_at(without)) == ([0, 11, 22, 33], [])
+
+
+# When it is measured
+
+
+def measured_at(result: Result) -> list[int]:
+    return [step for step, figures in result.internals if figures]
+
+
+@pytest.mark.parametrize("kind", ["final", "train"])
+def test_final_and_train_runs_are_measured_before_the_first_epoch_and_after_each(
+    kind: str, digits: DataSet, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.pt" if kind == "train" else None
+    config = configured("trainer.internals=true")
+    result = train.run(config, digits, final=kind == "final", weights=weights)
+    assert measured_at(result) == [0, 11, 22]
+    assert all(figures.keys() == FIGURES for _, figures in result.internals)
+
+
+def test_a_run_that_reaches_its_target_is_measured_where_it_ends(
+    digits: DataSet, tmp_path: Path
+) -> None:
+    overrides = ["trainer.internals=true", "trainer.target=0.01", "trainer.checks=11"]
+    result = train.run(configured(*overrides), digits, weights=tmp_path / "weights.pt")
+    assert result.reached is not None and 0 < result.steps < 11
+    assert measured_at(result) == [0, result.steps]
+
+
+@pytest.mark.parametrize("overrides", [["trainer.internals=true"], ["trainer.internals=false"]])
+def test_a_trial_of_a_search_is_never_measured(
+    overrides: list[str], digits: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: Any, **__: Any) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(internals, "last_hidden_layer", measured)
+    monkeypatch.setattr(internals, "gradient_noise", measured)
+    assert measured_at(train.run(configured(*overrides), digits)) == []
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        train.check_buildable,
+        train.run,  # a trial of a search too: its final runs could not be measured
+        lambda config, dataset: train.run(config, dataset, final=True),
+    ],
+)
+def test_a_model_without_hidden_units_is_refused_in_one_line(
+    attempt: Callable[[Any, DataSet], object], digits: DataSet
+) -> None:
+    with pytest.raises(UserError) as caught:
+        attempt(configured("trainer.internals=true", "model.hidden=[]"), digits)
+    expected = "trainer.internals=True: allowed is false for a model without hidden ReLUs"
+    assert str(caught.value) == expected
+
+
+def test_a_model_without_hidden_units_trains_unmeasured(digits: DataSet) -> None:
+    train.check_buildable(configured("model.hidden=[]"), digits)
+
+
+# What a run measures
+
+
+def one_epoch(digits: DataSet, folder: Path, *overrides: str) -> tuple[Result, list[nn.Module]]:
+    """A measured run of one epoch, and its model as it began and as it ended."""
+    config = configured("trainer.internals=true", "trainer.epochs=1", *overrides)
+    result = train.run(config, digits, weights=folder / "weights.pt")
+    models = [train.build_model(config, 64, 10), reloaded(config, folder / "weights.pt")]
+    return result, models
+
+
+def test_the_unit_is_chosen_at_the_start_and_seen_on_the_validation_images(
+    digits: DataSet, tmp_path: Path
+) -> None:
+    result, models = one_epoch(digits, tmp_path, "seed=1", "optimizer.lr=1")
+    _, validation = data.search_splits(digits, configured().data)
+    images = validation.images.flatten(1).numpy()[validation.indices] / 255 - 0.5
+    entering = [linear(next(model.children()), images) for model in models]
+    unit, another = (int(layer.std(0).argsort()[8 // 2]) for layer in entering)
+    assert unit != another  # at the end it would be another one
+    for (_, figures), layer in zip(result.internals, entering, strict=True):
+        for side, values in (("input", layer), ("output", np.maximum(layer, 0))):
+            expected = np.percentile(values[:, unit], [15, 50, 85])
+            found = [figures[f"unit/{side}_p{p}"] for p in (15, 50, 85)]
+            assert found == pytest.approx(expected, rel=1e-4, abs=1e-5), side
+
+
+@pytest.mark.parametrize("loss", ["log", "mse"])
+def test_the_full_gradient_is_that_of_the_runs_loss_over_the_training_split(
+    loss: str, digits: DataSet, tmp_path: Path
+) -> None:
+    # 1295 = 5 · 259: no image is left over
+    overrides = ["trainer.batch_size=259", f"trainer.loss={loss}", "optimizer.lr=0.01"]
+    result, models = one_epoch(digits, tmp_path, *overrides)
+    training, _ = data.search_splits(digits, configured().data)
+    images, labels = trainer.gatherer(training, "centered", CPU)(training.indices)
+    for (_, figures), model in zip(result.internals, models, strict=True):
+        mean = trainer.summed_loss(model(images), labels, loss) / len(labels)
+        mean.backward()  # type: ignore[no-untyped-call]
+        expected = trainer.gradient_norm(model) ** 2
+        assert figures["gradient/full_squared"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_only_whole_minibatches_are_measured(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[list[int]] = []
+    noise = internals.gradient_noise
+
+    def noted(model: nn.Module, given: Any, mean_loss: Any) -> dict[str, float]:
+        taken = [(images.clone(), labels) for images, labels in given]
+        sizes.append([len(labels) for _, labels in taken])
+        return noise(model, taken, mean_loss)
+
+    monkeypatch.setattr(internals, "gradient_noise", noted)
+    result, _ = one_epoch(digits, tmp_path)
+    assert sizes == [[128] * 10] * 2  # 1295 = 10 · 128 + 15
+    for _, figures in result.internals:
+        expected = 128 * figures["gradient/variance"] / figures["gradient/full_squared"]
+        assert figures["gradient/noise_scale"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("model", ["mlp", "mlp_batchnorm"])
+def test_a_model_that_stands_still_is_measured_the_same_each_time(
+    model: str, digits: DataSet, tmp_path: Path
+) -> None:
+    overrides = [f"model={model}", "optimizer.lr=1e-30"]
+    (_, before), (_, after) = one_epoch(digits, tmp_path, *overrides)[0].internals
+    assert before == after
+
+
+def test_a_seed_measures_the_same_twice_and_another_does_not(
+    digits: DataSet, tmp_path: Path
+) -> None:
+    first, again, other = (
+        one_epoch(digits, tmp_path, f"seed={seed}")[0].internals for seed in (0, 0, 1)
+    )
+    assert list(first) == list(again) and list(first) != list(other)
