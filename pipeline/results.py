@@ -24,7 +24,7 @@ class Epoch:
     `epoch` and `step` count those finished (from 1). Training figures are means over the pass,
     each example seen before the update it took part in; `grad_norm` is the mean over the pass's
     updates of the gradient's Euclidean norm; `lr` that of the pass's last update; `seconds`
-    since the run began, training and validation together, `train_seconds` without validation.
+    since the run began, all that goes on between epochs included; `train_seconds` training alone.
     A run that ends by reaching its target ends within a pass: the record is of its part so far.
     """
 

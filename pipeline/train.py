@@ -54,9 +54,10 @@ def run(
     reached: Reached | None = None
     state: dict[str, torch.Tensor] = {}
     kept = final or weights is not None  # not a trial of a search
-    inside = config.trainer.internals and kept
-    measure = probe(config, model, train, validation, batch_size, device) if inside else dict
-    inner = [(0, measure())]
+    measure = None
+    if config.trainer.internals and kept:
+        measure = probe(config, model, train, validation, batch_size, device)
+    inside = [] if measure is None else [(0, measure())]
     settings = {"loss": config.trainer.loss.value, "pixels": config.data.pixels.value}
     for record in trainer.fit(
         model,
@@ -81,7 +82,8 @@ def run(
             best = record
             if kept:
                 state = {key: value.clone() for key, value in model.state_dict().items()}
-        inner.append((record.step, measure()))
+        if measure is not None:
+            inside.append((record.step, measure()))
         if config.trainer.target is not None and record.val_accuracy >= config.trainer.target:
             reached = cost(record, len(train), batch_size)
         if on_epoch(record) and reached is None:
@@ -94,7 +96,7 @@ def run(
             torch.save(state, weights)
         if final:
             test = trainer.evaluate(model, data.test_split(dataset), device=device, **settings)
-    return Result(outcome, epochs, steps, time.perf_counter() - began, best, test, reached, inner)
+    return Result(outcome, epochs, steps, time.perf_counter() - began, best, test, reached, inside)
 
 
 def probe(

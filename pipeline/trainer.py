@@ -65,18 +65,18 @@ def fit(
     gather = gatherer(train, pixels, device)
     chunk = batch_size if has_batchnorm(model) else CHUNK
     every = max(1, round(math.ceil(len(train.indices) / batch_size) / checks))
-    validating = 0.0
+    elsewhere = 0.0  # seconds that weren't training
 
     def validate() -> Evaluation:
-        nonlocal validating
+        nonlocal elsewhere
         asked = time.perf_counter()
         held_out = evaluate(model, validation, loss=loss, pixels=pixels, device=device)
-        validating += time.perf_counter() - asked
+        elsewhere += time.perf_counter() - asked
         return held_out
 
     began, step = time.perf_counter(), 0
     for epoch in range(1, epochs + 1):
-        epoch_began, epoch_step, epoch_validating = time.perf_counter(), step, validating
+        epoch_began, epoch_step, epoch_elsewhere = time.perf_counter(), step, elsewhere
         model.train()
         total_loss, total_norm, correct, seen, lr = 0.0, 0.0, 0, 0, 0.0
         held_out = None
@@ -108,12 +108,13 @@ def fit(
                 if held_out.accuracy >= target:
                     break
                 model.train()
-        trained = time.perf_counter() - (validating - epoch_validating)
+        trained = time.perf_counter() - (elsewhere - epoch_elsewhere)
         if held_out is None:
             held_out = validate()
         if not math.isfinite(held_out.loss):
             yield Diverged(epoch, step)
             return
+        finished = time.perf_counter()
         yield Epoch(
             epoch=epoch,
             step=step,
@@ -123,10 +124,11 @@ def fit(
             val_accuracy=held_out.accuracy,
             lr=float(lr),
             grad_norm=total_norm / (step - epoch_step),
-            seconds=(seconds := time.perf_counter() - began),
-            train_seconds=seconds - validating,
+            seconds=finished - began,
+            train_seconds=finished - began - elsewhere,
             images_per_second=seen / (trained - epoch_began),
         )
+        elsewhere += time.perf_counter() - finished  # what the caller did with the record
         if target is not None and held_out.accuracy >= target:
             return
 
