@@ -5,6 +5,7 @@ Imports torch alone.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -74,6 +75,8 @@ def gradient_noise(
         squares += sum(float(g.double().square().sum()) for g in gradients)
         count, size = count + 1, len(labels)
     full = sum(float((sum_ / count).square().sum()) for sum_ in total)
-    variance = max(0.0, squares / count - full)
+    if not math.isfinite(squares):  # the squares overflow: nothing is known
+        return {}
+    variance = max(0.0, squares / count - full)  # rounding can take it below
     figures = {"gradient/variance": variance, "gradient/full_squared": full}
     return figures | ({"gradient/noise_scale": size * variance / full} if full > 0 else {})

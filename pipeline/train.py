@@ -120,8 +120,9 @@ def probe(
     whole = order[: len(order) // batch_size * batch_size]
 
     def hidden() -> tuple[torch.Tensor, torch.Tensor]:
-        rows = torch.split(validation.indices, trainer.CHUNK)
-        return internals.last_hidden_layer(model, (seen(r)[0] for r in rows))
+        chunks = torch.split(validation.indices, trainer.CHUNK)
+        # BatchNorm can't normalise one image, should that be what is left over.
+        return internals.last_hidden_layer(model, (seen(c)[0] for c in chunks if len(c) > 1))
 
     def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return trainer.summed_loss(logits, labels, loss) / len(labels)

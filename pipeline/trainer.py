@@ -64,7 +64,7 @@ def fit(
     """
     gather = gatherer(train, pixels, device)
     chunk = batch_size if has_batchnorm(model) else CHUNK
-    every = max(1, round(math.ceil(len(train.indices) / batch_size) / checks))
+    updates = math.ceil(len(train.indices) / batch_size)  # of an epoch
     elsewhere = 0.0  # seconds that weren't training
 
     def validate() -> Evaluation:
@@ -103,7 +103,8 @@ def fit(
             step += 1
             seen += len(batch)
             held_out = None
-            if target is not None and (step - epoch_step) % every == 0:
+            done = step - epoch_step
+            if target is not None and done * checks // updates > (done - 1) * checks // updates:
                 held_out = validate()
                 if held_out.accuracy >= target:
                     break

@@ -376,3 +376,18 @@ def test_a_seed_measures_the_same_twice_and_another_does_not(
         one_epoch(digits, tmp_path, f"seed={seed}")[0].internals for seed in (0, 0, 1)
     )
     assert list(first) == list(again) and list(first) != list(other)
+
+
+def test_one_image_left_over_is_not_given_to_batchnorm(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "CHUNK", 142)  # of 143 validation images
+    config = configured("model=mlp_batchnorm", "trainer.internals=true", "trainer.epochs=1")
+    result = train.run(config, digits, weights=tmp_path / "w.pt")
+    assert [set(figures) >= {"unit/input_p50"} for _, figures in result.internals] == [True, True]
+
+
+def test_a_gradient_too_large_to_square_is_left_out() -> None:
+    batches = [(torch.full((2, 1), 3e38), torch.zeros(2))] * 2
+    model = nn.Linear(1, 1, bias=False)
+    assert internals.gradient_noise(model, batches, lambda out, _: (out * 2e38).mean()) == {}

@@ -39,6 +39,9 @@ def given(monkeypatch: pytest.MonkeyPatch, accuracies: Iterable[float]) -> None:
         (7, 2, [2, 4]),
         (14, 2, [4, 7]),  # not a whole number of steps between them
         (22, 4, [3, 6, 9, 11]),
+        (20, 4, [3, 5, 8, 10]),
+        (20, 3, [4, 7, 10]),
+        (22, 10, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
         (2, 3, [1]),
     ],
 )
@@ -194,6 +197,29 @@ def test_seconds_of_training_are_those_without_the_checks(
     run = Recorded(model, split(18), batch_size=4, epochs=2, target=0.8, checks=5)
     assert [(e.seconds, e.train_seconds) for e in run.epochs] == [(505, 5), (707, 7)]
     assert [e.images_per_second for e in run.epochs] == [18 / 5, 8 / 2]
+
+
+def test_seconds_of_training_are_those_without_what_goes_on_between_epochs(
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def tick() -> float:
+        nonlocal now
+        now += 1
+        return now
+
+    def on_epoch(epoch: Epoch) -> bool:  # logging, for one
+        nonlocal now
+        now += 1000
+        epochs.append(epoch)
+        return False
+
+    epochs: list[Epoch] = []
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=tick))
+    train.run(configured("trainer.epochs=3"), digits, on_epoch=on_epoch)
+    assert [epoch.seconds // 1000 for epoch in epochs] == [0, 1, 2]
+    assert all(0 < epoch.train_seconds < 100 for epoch in epochs)
 
 
 @pytest.mark.parametrize("checks", [1, 5])

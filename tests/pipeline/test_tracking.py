@@ -225,7 +225,7 @@ def test_a_deleted_experiment_is_one_line(store: Store) -> None:
 
 
 def test_an_unknown_experiment_is_one_line(store: Store) -> None:
-    one_line(lambda: store.find_experiment("e"), "study=e", "optstudy run study=e")
+    one_line(lambda: store.find_experiment("e"), "study=e", "optstudy status")
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
