@@ -92,7 +92,8 @@ def recorded_runs(kept: optuna.storages.BaseStorage) -> list[str]:
         arm = optuna.load_study(study_name=name, storage=kept)
         ended = [t for t in arm.get_trials(deepcopy=False) if t.state.is_finished()]
         finals = [v for key, v in arm.user_attrs.items() if key.startswith(f"{FINAL}/")]
-        found += [run["run_id"] for run in [*(t.user_attrs for t in ended), *finals]]
+        ran = [*(t.user_attrs for t in ended), *finals]
+        found += [run["run_id"] for run in ran if "run_id" in run]
     return found
 
 
