@@ -178,7 +178,9 @@ def budget(evidence: Evidence) -> Iterator[Finding]:
 
     Independent samplers: E[best of N] − E[best of N/2] above the final seeds' standard deviation
     of validation accuracy, unless runs end at a target. Any sampler but grid, whose order means
-    nothing: the best trial came in the last fifth. Searches that have ended, of 5 trials and more.
+    nothing: the best trial came in the last fifth. Independent samplers again: no trial went
+    beyond the best one's value, though its range does. Searches that have ended, of 5 trials and
+    more.
     """
     for arm in _arms(evidence):
         runs = evidence.trials[evidence.trials["arm"] == arm]
@@ -199,6 +201,8 @@ def budget(evidence: Evidence) -> Iterator[Finding]:
         came = list(values.index).index(best.name) + 1
         if sampler(evidence, arm) != "grid" and came > (1 - LAST_FIFTH) * n:
             reasons.append(f"the best trial came as number {came} of {n}")
+        if sampler(evidence, arm) in INDEPENDENT:
+            reasons += _outermost(evidence, arm, runs, best)
         if reasons:
             text = "; ".join(reasons)
             more = f"study.trials={2 * max(n, asked)}"
@@ -329,6 +333,26 @@ def _place(
     scale = math.log if span["log"] else float
     low, high, x = (scale(v) for v in (span["low"], span["high"], trial[key]))
     return (x - low) / (high - low)
+
+
+def _outermost(
+    evidence: Evidence, arm: str, runs: pd.DataFrame, best: "pd.Series[Any]"
+) -> Iterator[str]:
+    """The best trial's values that are the highest or lowest tried, and not at their range's edge.
+
+    Those at the edge are `boundary`'s; natural ends are exempt here too.
+    """
+    for group, choice, key, span in ranges(evidence.definitions.get(arm, {})):
+        place = _place(best, group, choice, key, span)
+        if place is None or not EDGE <= place <= 1 - EDGE:
+            continue
+        others = [_place(run, group, choice, key, span) for _, run in _search(runs).iterrows()]
+        tried = [other for other in others if other is not None]
+        for upper, end in ((True, max(tried)), (False, min(tried))):
+            alone = min(tried) < max(tried)
+            if place == end and alone and _wider(key, span, upper) is not None:
+                which = "highest" if upper else "lowest"
+                yield f"the best trial's {key}={best[key]:.3g} is the {which} of {len(tried)} tried"
 
 
 def _wider(key: str, span: Mapping[str, Any], upper: bool) -> float | None:

@@ -134,7 +134,8 @@ def _differences(
     for key in sorted(now.keys() - set(places)):
         before = logged.get(f"params.{key}")
         if str(before) != str(now[key]):
-            found.append(f"{key} was {before}, is {now[key]}")
+            was = "not logged" if before is None else before
+            found.append(f"{key} was {was}, is {now[key]}")
     return tuple(found)
 
 

@@ -157,6 +157,28 @@ def test_a_best_trial_in_the_last_fifth_asks_for_twice_the_trials() -> None:
     assert not of("budget", evidence(late, trials=11))  # the search hasn't ended
 
 
+@pytest.mark.parametrize(
+    ("best", "sampler", "told"),
+    [
+        (0.2, "qmc", "The best trial's optimizer.lr=0.2 is the highest of 6 tried."),
+        (1e-3, "random", "The best trial's optimizer.lr=0.001 is the lowest of 6 tried."),
+        (0.01, "qmc", None),  # others lie on both sides
+        (0.5, "qmc", None),  # the edge of its range is `boundary`'s
+        (0.2, "tpe", None),  # it gathers near its best, and went no further for a reason
+    ],
+)
+def test_a_best_value_that_no_trial_went_beyond_asks_for_more_trials(
+    best: float, sampler: str, told: str | None
+) -> None:
+    others = rates(0.1, 0.1, 2e-3, 2e-3, 0.1)
+    aimed = definition(sampler={"name": sampler}) | {"trainer.target": 0.3}
+    runs = [trial("a", 0, 0.9, **{"optimizer.lr": best})]
+    runs += [run | {"trial": run["trial"] + 1} for run in others]
+    found = of("budget", evidence(runs, {"a": aimed}))
+    assert [finding.text for finding in found] == ([told] if told else [])
+    assert all(finding.override == "study.trials=12" for finding in found)
+
+
 @pytest.mark.parametrize(("sampler", "fires"), [("random", True), ("qmc", True), ("tpe", False)])
 def test_independent_trials_that_still_pay_beyond_the_seeds_spread_ask_for_more(
     sampler: str, fires: bool
