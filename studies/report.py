@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from pipeline.config import Config, UserError
 from pipeline.results import Outcome
-from studies import curves, plots, storage, tables, words
+from studies import curves, plots, storage, tables, targets, words
 from studies.answer import answer, resume
 from studies.diagnosis import Finding
 from studies.evidence import Evidence
@@ -102,6 +102,7 @@ def page(
         "answer": answer(evidence),
         "banner": f"Not the data set asked for: {fallback}." if fallback else "",
         "facts": _facts(evidence),
+        "targets": target_table(evidence),
         "comparisons": comparison_table(evidence),
         "findings": findings,
         "resume": resume(evidence),
@@ -111,6 +112,31 @@ def page(
         "provenance": provenance(evidence),
         "colours": {arm: style.colour for arm, style in styles(evidence).items()},
     }
+
+
+def target_table(evidence: Evidence) -> Table:
+    """What the target took, an arm a row; without rows where the study has none."""
+    headers = ["Arm", "Steps", "Epochs", "Training, s", "Best learning rate", "Reached"]
+    look, rows = styles(evidence), []
+    for _, arm in targets.table(evidence).iterrows():
+        lr = "" if pd.isna(arm["lr"]) else words.significant(arm["lr"], 2)
+        rows.append(
+            [
+                Cell(arm["arm"], colour=look[arm["arm"]].colour),
+                *(Cell(_measured(arm, cost), "never reached") for cost in targets.COSTS),
+                Cell(lr, "not searched"),
+                Cell(f"{arm['reached']} of {arm['finals']}"),
+            ]
+        )
+    return Table(headers, rows)
+
+
+def _measured(arm: "pd.Series[Any]", cost: str) -> str:
+    """`91.7 (89.0 to 94.4)`, or without the interval where there is none; empty if unmeasured."""
+    if pd.isna(arm[cost]):
+        return ""
+    value, low, high = (words.significant(arm[f"{cost}{end}"]) for end in ("", "_low", "_high"))
+    return value if pd.isna(arm[f"{cost}_low"]) else f"{value} ({low} to {high})"
 
 
 def comparison_table(evidence: Evidence) -> Table:

@@ -19,7 +19,7 @@ from pipeline.data import DataSet
 from pipeline.results import Epoch, Outcome, Reached, Result
 from pipeline.tracking import Store
 from pipeline.train import cost
-from studies import answer, figures, plots, tables, targets, words
+from studies import answer, figures, plots, report, tables, targets, words
 from studies.arms import Study, plan
 from studies.conclusion import Conclusion, conclude, frames
 from studies.evidence import CURVES, Evidence
@@ -411,6 +411,16 @@ def test_a_study_without_a_target_is_answered_with_test_accuracies() -> None:
 )
 def test_a_number_has_three_digits_and_no_exponent(value: float | None, said: str) -> None:
     assert words.significant(value) == said
+
+
+def test_the_report_shows_what_the_target_took_and_where_it_was_never_reached() -> None:
+    shown = report.target_table(evidence(quick_and_large(none=Arm(64, [None, None]))))
+    cells = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
+    assert cells["quick"][:2] == ["150 (150 to 150)", "1.50 (1.50 to 1.50)"]
+    assert cells["large"][3:] == ["0.50", "3 of 3"]
+    assert cells["none"][:3] == ["", "", ""] and cells["none"][4] == "0 of 2"
+    assert all(cell.text or cell.reason for row in shown.rows for cell in row)
+    assert not report.target_table(evidence(quick_and_large(), [None, None])).rows
 
 
 # --- the figures ---
