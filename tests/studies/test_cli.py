@@ -177,7 +177,7 @@ def test_a_failed_trial_is_said_and_the_exit_status_is_1(
         (["status", "study=nothing"], 1, ["study=nothing", "optstudy run"]),
         (["status"], 1, ["no study has been run yet"]),
         (["export"], 1, ["study=NAME"]),
-        (["export", "study=nothing"], 1, ["study=nothing", "optstudy run"]),
+        (["export", "study=nothing"], 1, ["study=nothing", "optstudy status"]),
         (["export", "study=x", "formats=[excel]"], 1, ["formats=excel", "latex"]),
         (["ui", "port=x"], 1, ["port=x", "65535"]),
         (["status", "format=csv"], 1, ["format=csv"]),

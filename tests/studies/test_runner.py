@@ -532,10 +532,19 @@ def test_the_best_of_equals_is_the_earliest() -> None:
 
 
 def tiny(study: Study) -> Study:
-    """One trial of one epoch on digits in every arm; the plan as it ships."""
+    """One trial of one epoch on digits in every arm; the plan as it ships.
+
+    Batches larger than all of digits are made to fit.
+    """
 
     def short(arm: Arm) -> Arm:
-        return replace(arm, base=(*arm.base, "data=digits", "trainer.epochs=1"))
+        size = arm.samples[0].trainer.batch_size
+        fits = 1000 if isinstance(size, int) and size > 1000 else size
+        samples = tuple(sample.copy() for sample in arm.samples)
+        for sample in samples:
+            sample.trainer.batch_size = fits
+        changed = ("data=digits", "trainer.epochs=1", f"trainer.batch_size={fits}")
+        return replace(arm, base=(*arm.base, *changed), samples=samples)
 
     assert study.config.study is not None
     budget = replace(study.config.study, trials=1, finals=0)

@@ -583,7 +583,7 @@ class TestAStudyOfATarget:
         said = aimed.found.answer
         assert said == targets.answer(aimed.found.evidence)
         assert said.startswith("To reach 80 % validation accuracy, full takes ")
-        assert " steps where " in said and "learning rate" in said
+        assert " steps, " in said and "learning rate" in said
 
     def test_is_replayed_bit_for_bit(
         self, aimed: Aimed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
