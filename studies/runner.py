@@ -336,26 +336,32 @@ def check_same_experiment(
                 )
 
 
-def check_stores_agree(study: Study, store: tracking.Store) -> None:
-    """Raise UserError where the journal has lost its runs in MLflow, or they their journal."""
-    runs = store.runs(store.experiment(study.name), "tags.phase != 'study'")
-    logged = {run.info.run_id for run in runs}
-    path = storage.journal_path(study.config, study.name)
-    if study.name not in storage.existing(study.config):
-        if logged:
-            raise UserError(
-                f"study={study.name}: {len(logged)} runs are logged in MLflow, but its journal "
-                f"{path} is gone; optstudy report study={study.name} shows them, a new search "
-                "takes another name: study.name=…"
-            )
-        return
-    recorded = recorded_runs(storage.reading(study.config, study.name))
+def check_has_journal(study: Study, store: tracking.Store) -> None:
+    """Raise UserError where runs of the study are logged, but its journal is gone."""
+    if study.name not in storage.existing(study.config) and (logged := logged_runs(study, store)):
+        raise UserError(
+            f"study={study.name}: {len(logged)} runs are logged in MLflow, but its journal "
+            f"{storage.journal_path(study.config, study.name)} is gone; optstudy report "
+            f"study={study.name} shows them, a new search takes another name: study.name=…"
+        )
+
+
+def check_has_runs(study: Study, kept: optuna.storages.BaseStorage, store: tracking.Store) -> None:
+    """Raise UserError where a run in the journal `kept` isn't in MLflow any more."""
+    logged, recorded = logged_runs(study, store), recorded_runs(kept)
     if lost := [run_id for run_id in recorded if run_id not in logged]:
+        path = storage.journal_path(study.config, study.name)
         raise UserError(
             f"study={study.name}: {len(lost)} of the {len(recorded)} runs in its journal {path} "
             f"aren't in MLflow; to have them back: MLFLOW_TRACKING_URI={store.uri} mlflow runs "
             f"restore --run-id {lost[0]} …; or take another name: study.name=…"
         )
+
+
+def logged_runs(study: Study, store: tracking.Store) -> set[str]:
+    """The ids of the study's search and final runs in MLflow."""
+    runs = store.runs(store.experiment(study.name), "tags.phase != 'study'")
+    return {run.info.run_id for run in runs}
 
 
 @contextmanager
@@ -369,8 +375,9 @@ def coordinating(study: Study, dataset: DataSet) -> Iterator[Coordinator]:
             train.check_buildable(typed(sample), dataset)
     points = {arm.name: found for arm in study.arms if (found := design(study, arm)) is not None}
     store = tracking.Store(study.config.tracking.uri, study.config.mlruns_dir)
-    check_stores_agree(study, store)
+    check_has_journal(study, store)
     with storage.writing(study.config, study.name) as kept:
+        check_has_runs(study, kept, store)  # under the lock: no run ends in between
         yield Coordinator(study, dataset, points, kept, store)
 
 

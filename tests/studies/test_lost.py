@@ -94,3 +94,12 @@ def test_a_report_without_mlflow_says_that_the_journal_is_there(
     with pytest.raises(UserError) as error:
         gather(config, Store(None, mlruns), "tiny")
     one_line(error.value, "study=tiny", "its journal", "tiny.journal is there")
+
+
+def test_a_journal_with_a_torn_last_line_is_gone_on_with(
+    copied: tuple[Study, Path], digits: DataSet
+) -> None:
+    study, mlruns = copied
+    with storage.journal_path(at(study, mlruns).config, "tiny").open("a") as journal:
+        journal.write('{"op_code": 4, "worker')  # the power went
+    assert finish(study, digits, mlruns) == []
