@@ -119,7 +119,7 @@ def unequal(evidence: Evidence) -> Iterator[Finding]:
     question = "; unless that is the question, the comparison isn't fair"
     yield from _differ("trials", ended, "", f"study.trials={wanted}" if wanted else "")
     yield from _differ("final seeds", seeds, "", f"study.finals={finals}" if finals else "")
-    aimed = any(definition.get("trainer.target") is not None for definition in defined.values())
+    aimed = any(_aimed(evidence, arm) for arm in defined)
     epochs = [] if aimed else [("epochs", "trainer.epochs")]  # with a target they are only a limit
     for name, key in (*epochs, ("target", "trainer.target"), ("batch size", "trainer.batch_size")):
         yield from _differ(name, {arm: defined[arm].get(key) for arm in defined}, question)
@@ -189,8 +189,7 @@ def budget(evidence: Evidence) -> Iterator[Finding]:
         if best is None or n < max(5, asked):
             continue
         reasons = []
-        aimed = evidence.definitions.get(arm, {}).get("trainer.target") is not None
-        if sampler(evidence, arm) in INDEPENDENT and not aimed:
+        if sampler(evidence, arm) in INDEPENDENT and not _aimed(evidence, arm):
             expected = statistics.expected_best(values).value
             gain, spread = expected[-1] - expected[n // 2 - 1], _spread(evidence, arm)
             if gain > spread:
@@ -235,8 +234,7 @@ def length(evidence: Evidence) -> Iterator[Finding]:
     """
     for arm in _arms(evidence):
         curve = _mean_curve(evidence, arm)["val_accuracy"]
-        aimed = evidence.definitions.get(arm, {}).get("trainer.target") is not None
-        if aimed or not _rising(evidence, arm):
+        if _aimed(evidence, arm) or not _rising(evidence, arm):
             continue
         back = max(1, round(LAST_FIFTH * len(curve)))
         gain, n = curve.iloc[-1] - curve.iloc[-1 - back], len(curve)
@@ -304,6 +302,11 @@ def _arms(evidence: Evidence) -> list[str]:
     return list(dict.fromkeys([*evidence.arms["arm"], *evidence.definitions]))
 
 
+def _aimed(evidence: Evidence, arm: str) -> bool:
+    """Whether an arm's runs end at a target."""
+    return evidence.definitions.get(arm, {}).get("trainer.target") is not None
+
+
 def _search(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[(runs["phase"] == "search") & runs["outcome"].isin(ENDED)]
 
@@ -347,10 +350,11 @@ def _outermost(
         if place is None or not EDGE <= place <= 1 - EDGE:
             continue
         others = [_place(run, group, choice, key, span) for _, run in _search(runs).iterrows()]
-        tried = [other for other in others if other is not None]
-        for upper, end in ((True, max(tried)), (False, min(tried))):
-            alone = min(tried) < max(tried)
-            if place == end and alone and _wider(key, span, upper) is not None:
+        tried = sorted(other for other in others if other is not None)
+        if tried[0] == tried[-1]:
+            continue
+        for upper, end in ((True, tried[-1]), (False, tried[0])):
+            if place == end and _wider(key, span, upper) is not None:
                 which = "highest" if upper else "lowest"
                 yield f"the best trial's {key}={best[key]:.3g} is the {which} of {len(tried)} tried"
 

@@ -11,6 +11,7 @@ from studies import statistics, words
 from studies.evidence import Evidence
 
 SIDES = {"input": "input of a hidden unit", "output": "what the output layer gets of it"}
+LEVELS = ("p15", "p50", "p85")
 
 
 def percentiles(evidence: Evidence) -> pd.DataFrame:
@@ -28,9 +29,6 @@ def percentiles(evidence: Evidence) -> pd.DataFrame:
     ]
     both: pd.DataFrame = pd.concat(sides, ignore_index=True)
     return both
-
-
-LEVELS = ("p15", "p50", "p85")
 
 
 def noise(evidence: Evidence) -> pd.DataFrame:
