@@ -28,7 +28,7 @@ clean-env:                  ## remove the environment; the next command makes it
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is older than Python 3.11; try: make PYTHON=python3.11 …"; exit 1; }
-	@echo "making the environment in .venv (about two minutes, 5 GB) …"
+	@echo "making the environment in .venv (two to five minutes, 5 GB) …"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch .venv/ready
