@@ -7,7 +7,6 @@ drives several runs.
 import logging
 import math
 import os
-import platform
 import signal
 import socket
 import sqlite3
@@ -17,7 +16,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,7 +31,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.config import UserError, check
+from pipeline.errors import UserError, check
 from pipeline.results import Epoch, Outcome, Result
 
 # What they would log at length, such as a full disk, is raised to us and said in one line.
@@ -302,28 +300,6 @@ def socket_closed(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((host, port)) != 0
-
-
-def environment() -> dict[str, str]:
-    """Tags that say what a run was made with: versions, machine, commit, dirty tree or not."""
-    here = Path(__file__).parent
-    tags = {f"version.{name}": version(name) for name in ("optstudy", "torch", "numpy", "optuna")}
-    tags["version.python"] = platform.python_version()
-    tags["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
-    commit = _git(here, "rev-parse", "HEAD")
-    if commit is not None:
-        tags["git.commit"] = commit
-        tags["git.dirty"] = str(bool(_git(here, "status", "--porcelain"))).lower()
-    return tags
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None  # not a git checkout, or no git: the tag is left out
-    return done.stdout.strip()
 
 
 def texts(overrides: Sequence[str], config_yaml: str) -> dict[str, str]:

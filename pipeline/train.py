@@ -19,12 +19,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from pipeline import data, internals, trainer
-from pipeline.config import (
-    Config,
-    Device,
-    UserError,
-    check,
-)
+from pipeline.config import Config, Device
+from pipeline.errors import UserError, check
 from pipeline.results import Diverged, Epoch, Evaluation, Outcome, Reached, Result
 
 

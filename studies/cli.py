@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from pipeline.config import Config
     from pipeline.data import DataSet
-    from studies.arms import Study
-    from studies.conclusion import Conclusion
-    from studies.runner import Coordinator
+    from studies.report.conclusion import Conclusion
+    from studies.search.arms import Study
+    from studies.search.runner import Coordinator
 
 HELP = """\
 optstudy: hyperparameter studies that settle questions
@@ -46,7 +46,7 @@ def data(arguments: list[str]) -> None:
       optstudy data data=image_folder data.root=DIR  your own images, DIR/train/CLASS/*
       optstudy data data=digits                      scikit-learn's; nothing is downloaded
     """
-    from pipeline.config import compose, typed
+    from pipeline.compose import compose, typed
     from pipeline.data import prepare
 
     print(describe(prepare(typed(compose(arguments)).data)))
@@ -80,7 +80,7 @@ def train(arguments: list[str]) -> None:
       optstudy train -m optimizer=sgd,adam model=mlp,mlp_batchnorm   four runs
       optstudy train --cfg job                                       show the configuration
     """
-    from studies.train_command import main as train_main
+    from studies.commands.train import main as train_main
 
     train_main(arguments)
 
@@ -103,11 +103,11 @@ def run(arguments: list[str]) -> None:
     """
     from rich.console import Console
 
-    from studies.arms import plan
+    from studies.search.arms import plan
 
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     study, dataset, banner = with_data(plan(arguments), arguments)
-    from studies.runner import coordinating, failures
+    from studies.search.runner import coordinating, failures
 
     began = time.monotonic()
     with coordinating(study, dataset) as coordinator:
@@ -129,9 +129,10 @@ def with_data(study: "Study", arguments: list[str]) -> "tuple[Study, DataSet, st
     """The study's data set; with a banner, and as another study, where it had to fall back."""
     from dataclasses import replace
 
-    from pipeline.config import UserError, merge, typed
+    from pipeline.compose import merge, typed
     from pipeline.data import DataUnavailable, prepare
-    from studies.arms import plan
+    from pipeline.errors import UserError
+    from studies.search.arms import plan
 
     configs = [typed(arm.samples[0]).data for arm in study.arms]
     if len({(config.name, config.root) for config in configs}) > 1:
@@ -154,7 +155,7 @@ def follow(coordinator: "Coordinator", console: "Console", banner: str) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    from studies.progress import table
+    from studies.search.progress import table
 
     def screen() -> Group:
         left = coordinator.seconds_left()
@@ -176,7 +177,7 @@ def follow(coordinator: "Coordinator", console: "Console", banner: str) -> None:
 
 def interrupted(study: "Study", coordinator: "Coordinator") -> Exception:
     """What Ctrl-C ends with: what is kept, and how to go on."""
-    from pipeline.config import UserError
+    from pipeline.errors import UserError
 
     return UserError(
         f"interrupted; {coordinator.missing()} runs are missing, go on with: {study.command}"
@@ -185,8 +186,8 @@ def interrupted(study: "Study", coordinator: "Coordinator") -> Exception:
 
 def publish(coordinator: "Coordinator", console: "Console", banner: str) -> Path:
     """Write tables and report, attach them to the study's MLflow run, print what was found."""
-    from studies import tables
-    from studies.conclusion import conclude
+    from studies.analysis import tables
+    from studies.report.conclusion import conclude
 
     study = coordinator.study
     folder = exports(study.config, study.name)
@@ -231,25 +232,26 @@ def status(arguments: list[str]) -> None:
     import optuna
     from rich.console import Console
 
-    from pipeline.config import UserError, compose, typed
-    from studies import storage
-    from studies.progress import progress, table
+    from pipeline.compose import compose, typed
+    from pipeline.errors import UserError
+    from studies.search import journal
+    from studies.search.progress import progress, table
 
     wanted, arguments = take(arguments, "study", "")
     config = typed(compose(arguments))
-    names = [wanted] if wanted else storage.existing(config)
+    names = [wanted] if wanted else journal.existing(config)
     if not names:
         raise UserError("no study has been run yet; optstudy run study=quickstart")
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     for name in names:
-        kept = storage.reading(config, name)
+        kept = journal.reading(config, name)
         studies = [
             optuna.load_study(study_name=arm, storage=kept)
             for arm in optuna.get_all_study_names(kept)
         ]
         arms = [progress(s) for s in studies if "definition" in s.user_attrs]
         missing = sum(arm.missing for arm in arms)
-        alive = storage.is_running(config, name)
+        alive = journal.is_running(config, name)
         if alive:
             note = f"running; {missing} runs to go"
         else:
@@ -268,8 +270,9 @@ def export(arguments: list[str]) -> None:
       optstudy export study=batchnorm formats=[latex] out=paper/tables
           then, with \\usepackage{booktabs}: \\input{tables/comparisons.tex}
     """
-    from pipeline.config import UserError, compose, typed
-    from studies import tables
+    from pipeline.compose import compose, typed
+    from pipeline.errors import UserError
+    from studies.analysis import tables
 
     name, arguments = take(arguments, "study", "")
     if not name:
@@ -281,8 +284,8 @@ def export(arguments: list[str]) -> None:
     wanted = [text.strip() for text in formats.strip("[]").split(",")]
     tables.check_formats(wanted)
     from pipeline.tracking import Store
-    from studies.conclusion import frames
-    from studies.evidence import gather
+    from studies.analysis.evidence import gather
+    from studies.report.conclusion import frames
 
     evidence = gather(config, Store(config.tracking.uri, config.mlruns_dir), name)
     for path in tables.export(frames(evidence), folder, wanted):
@@ -300,7 +303,8 @@ def report(arguments: list[str]) -> None:
     """
     from rich.console import Console
 
-    from pipeline.config import UserError, compose, typed
+    from pipeline.compose import compose, typed
+    from pipeline.errors import UserError
 
     name, arguments = take(arguments, "study", "")
     if not name:
@@ -309,7 +313,7 @@ def report(arguments: list[str]) -> None:
     config = typed(compose(arguments))
     folder = Path(out) if out else exports(config, name)
     from pipeline.tracking import Store
-    from studies.conclusion import conclude
+    from studies.report.conclusion import conclude
 
     store = Store(config.tracking.uri, config.mlruns_dir)
     found = conclude(config, store, name, folder)
@@ -328,16 +332,17 @@ def replay(arguments: list[str]) -> None:
 
       optstudy replay 4dd07f52d9ab4675986319caee036d88
     """
-    from pipeline.config import UserError, compose, typed
+    from pipeline.compose import compose, typed
+    from pipeline.errors import UserError
 
     ids = [argument for argument in arguments if "=" not in argument]
     if len(ids) != 1:
         raise UserError("RUN_ID: allowed is one run's id, as the last line of train and MLflow say")
     config = typed(compose([argument for argument in arguments if "=" in argument]))
     from pipeline.tracking import Store
-    from studies.replay import describe as in_words
-    from studies.replay import replay as again
-    from studies.train_command import following
+    from studies.commands.replay import describe as in_words
+    from studies.commands.replay import replay as again
+    from studies.commands.train import following
 
     store = Store(config.tracking.uri, config.mlruns_dir)
     with following() as show:
@@ -354,7 +359,7 @@ def ui(arguments: list[str]) -> None:
       optstudy ui
       optstudy ui port=5001
     """
-    from pipeline.config import compose, typed
+    from pipeline.compose import compose, typed
     from pipeline.tracking import serve
 
     port, arguments = take(arguments, "port", "5000")
@@ -390,7 +395,7 @@ def main() -> None:
         sys.exit(0 if arguments else 2)
     verb, *rest = arguments
     if verb not in VERBS:
-        from pipeline.config import did_you_mean
+        from pipeline.errors import did_you_mean
 
         print(
             f"optstudy: {verb}: no such verb{did_you_mean(verb, VERBS)}; "
@@ -411,7 +416,7 @@ def help_of(verb: Callable[[list[str]], None]) -> str:
 
     text = inspect.getdoc(verb) or ""
     if "{studies}" in text:
-        from pipeline.config import options
+        from pipeline.compose import options
 
         text = text.replace("{studies}", ", ".join(options("study")))
     return text
@@ -422,7 +427,7 @@ def one_line_errors() -> Iterator[None]:
     """A user's error as one line and exit status 1; HYDRA_FULL_ERROR=1 shows where it arose."""
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from pipeline.config import UserError
+    from pipeline.errors import UserError
 
     try:
         yield

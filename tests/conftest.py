@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import data
-from pipeline.config import compose, typed
+from pipeline.compose import compose, typed
 from pipeline.data import DataSet
 
 

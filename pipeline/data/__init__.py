@@ -14,10 +14,11 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor
 
-from pipeline.config import DataConfig, UserError
+from pipeline.config import DataConfig
 from pipeline.data import cache
 from pipeline.data.cache import DataSet
 from pipeline.data.source import DataUnavailable, Source, stratified
+from pipeline.errors import UserError
 
 __all__ = ["DataSet", "DataUnavailable", "Split", "prepare", "search_splits", "test_split"]
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from pipeline.config import UserError
 from pipeline.data.source import Arrays, Source, canonical
+from pipeline.errors import UserError
 
 # Part of every cache's name: raise it whenever the files or their order change meaning.
 FORMAT = 1

@@ -2,9 +2,9 @@
 
 import os
 
-from pipeline.config import UserError
 from pipeline.data import image_folder, torchvision_files
 from pipeline.data.source import Source, root_folder, signature
+from pipeline.errors import UserError
 
 BATCHES = "cifar-10-batches-py"
 FILES = {*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"}

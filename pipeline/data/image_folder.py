@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.config import UserError
 from pipeline.data.source import Arrays, Part, Source, hold_out, root_folder, signature, track
+from pipeline.errors import UserError
 
 Classes = dict[str, list[os.DirEntry[str]]]
 

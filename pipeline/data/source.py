@@ -17,7 +17,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track as rich_track
 
-from pipeline.config import UserError, check
+from pipeline.errors import UserError, check
 
 T = TypeVar("T")
 HOLD_OUT_SEED = 0

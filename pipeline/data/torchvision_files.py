@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from pipeline.config import UserError
 from pipeline.data.source import Arrays, DataUnavailable, Part, track
+from pipeline.errors import UserError
 
 STALL_SECONDS = 20.0
 

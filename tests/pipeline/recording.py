@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from pipeline import train, trainer
-from pipeline.config import compose, typed
+from pipeline.compose import compose, typed
 from pipeline.data import Split
 from pipeline.results import Epoch
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from pipeline import data, train
-from pipeline.config import Config, UserError, compose, conf_dir, flat, merge, options, typed
+from pipeline.compose import compose, conf_dir, flat, merge, options, typed
+from pipeline.config import Config
 from pipeline.data import DataSet
+from pipeline.errors import UserError
 from pipeline.results import Outcome
 
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from pipeline import data
-from pipeline.config import DataConfig, UserError, compose, options, typed
+from pipeline.compose import compose, options, typed
+from pipeline.config import DataConfig
 from pipeline.data import DataSet, cache, digits
 from pipeline.data.source import Source
+from pipeline.errors import UserError
 
 
 def digits_config(cache_folder: Path, **changes: object) -> DataConfig:

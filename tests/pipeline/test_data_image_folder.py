@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from pipeline import data
-from pipeline.config import DataConfig, UserError
+from pipeline.config import DataConfig
 from pipeline.data import DataSet, DataUnavailable
+from pipeline.errors import UserError
 
 Prepare = Callable[[Path | str], DataSet]
 

@@ -18,8 +18,9 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, FashionMNIST
 
 from pipeline import data
-from pipeline.config import DataConfig, UserError
+from pipeline.config import DataConfig
 from pipeline.data import DataUnavailable, torchvision_files
+from pipeline.errors import UserError
 
 CLASSES = ("airplane", "automobile", "bird")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist

@@ -12,8 +12,8 @@ from recording import CPU, configured, noting, reloaded, softmax
 from torch import Tensor, nn
 
 from pipeline import data, internals, train, trainer
-from pipeline.config import UserError
 from pipeline.data import DataSet
+from pipeline.errors import UserError
 from pipeline.model import mlp
 from pipeline.results import Epoch, Result
 

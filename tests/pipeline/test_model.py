@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import data, train, trainer
-from pipeline.config import UserError, compose, typed
+from pipeline.compose import compose, typed
 from pipeline.data import DataSet
+from pipeline.errors import UserError
 from pipeline.model import mlp
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 from pipeline import train
-from pipeline.config import compose, options, typed
+from pipeline.compose import compose, options, typed
 
 Vector = npt.NDArray[np.float64]
 Rule = Callable[[Sequence[float], DictConfig], Vector]

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from pipeline import schedules, train
-from pipeline.config import UserError, compose, options, typed
+from pipeline.compose import compose, options, typed
 from pipeline.data import DataSet
+from pipeline.errors import UserError
 from pipeline.results import Epoch
 
 CASES: list[tuple[Callable[..., float], dict[str, float], int, dict[int, float]]] = [

@@ -10,17 +10,11 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Run
 
-from pipeline.config import UserError, compose, flat
+from pipeline.compose import compose, flat
+from pipeline.environment import environment
+from pipeline.errors import UserError
 from pipeline.results import Epoch, Evaluation, Outcome, Reached, Result
-from pipeline.tracking import (
-    STATUS,
-    Store,
-    columns,
-    compact,
-    environment,
-    result_metrics,
-    texts,
-)
+from pipeline.tracking import STATUS, Store, columns, compact, result_metrics, texts
 
 FIRST = Epoch(1, 12, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 0.4, 1000.0)
 SECOND = Epoch(2, 24, 1.0, 0.5, 1.1, 0.4, 0.05, 2.0, 1.0, 0.9, 1100.0)

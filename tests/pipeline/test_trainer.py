@@ -25,8 +25,8 @@ from recording import (
 from torch import nn
 
 from pipeline import data, train, trainer
-from pipeline.config import UserError
 from pipeline.data import DataSet, Split
+from pipeline.errors import UserError
 from pipeline.results import Diverged, Epoch, Outcome, Result
 
 # Gradients and updates

@@ -24,14 +24,15 @@ import torch
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
-from pipeline import config
-from pipeline.config import compose
+from pipeline import compose as config
+from pipeline.compose import compose
 from pipeline.data import DataSet
 from pipeline.results import Epoch, Result
 from pipeline.tracking import Store
-from studies import runner, storage, workers
-from studies.arms import Study, plan
-from studies.runner import Coordinator, coordinating
+from studies.search import journal as storage
+from studies.search import runner, workers
+from studies.search.arms import Study, plan
+from studies.search.runner import Coordinator, coordinating
 
 TINY = """
 name: tiny

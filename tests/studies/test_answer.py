@@ -7,9 +7,11 @@ import pytest
 from harness import one_line
 from test_report import TEN, evidence, shifted
 
-from pipeline.config import UserError, compose, typed
-from studies import answer, tables
-from studies.evidence import Evidence
+from pipeline.compose import compose, typed
+from pipeline.errors import UserError
+from studies.analysis import tables
+from studies.analysis.evidence import Evidence
+from studies.report import answer
 
 THREE = {"a": TEN, "b": shifted(0.05), "c": shifted(0.1)}
 

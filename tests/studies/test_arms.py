@@ -6,10 +6,11 @@ import pytest
 import yaml
 from harness import TINY, one_line, own_yaml, planned
 
-from pipeline.config import UserError, compose, conf_dir, flat, options
-from studies.arms import Arm, plan
-from studies.designs import grid, names
-from studies.search_space import Range, suggest
+from pipeline.compose import compose, conf_dir, flat, options
+from pipeline.errors import UserError
+from studies.search.arms import Arm, plan
+from studies.search.designs import grid, names
+from studies.search.search_space import Range, suggest
 
 SHIPPED = options("study")
 

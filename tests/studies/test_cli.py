@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from harness import environment, in_process, logged, one_line, optstudy, own_yaml, started
 
-from pipeline.config import options
+from pipeline.compose import options
 from pipeline.tracking import Store
 from studies import cli
 

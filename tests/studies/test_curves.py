@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from test_diagnosis import curve, definition, evidence, final, trial
 
-from pipeline.config import Config, compose, typed
-from studies import curves, storage
-from studies.evidence import Evidence
+from pipeline.compose import compose, typed
+from pipeline.config import Config
+from studies.analysis import frames as curves
+from studies.analysis.evidence import Evidence
+from studies.search import journal as storage
 
 
 def searched(sampler: str, *accuracies: float) -> Evidence:

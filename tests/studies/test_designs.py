@@ -9,11 +9,12 @@ import pytest
 from harness import finish, one_line, opened, planned, trials
 from test_search_space import OPTIMIZER, WIDTH
 
-from pipeline.config import UserError, options
+from pipeline.compose import options
 from pipeline.data import DataSet
-from studies.arms import Study
-from studies.designs import Point, grid, names, sobol
-from studies.search_space import Space, suggest
+from pipeline.errors import UserError
+from studies.search.arms import Study
+from studies.search.designs import Point, grid, names, sobol
+from studies.search.search_space import Space, suggest
 
 SPACE: Space = (OPTIMIZER, WIDTH)
 ACTIVE = {

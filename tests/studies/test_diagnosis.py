@@ -4,9 +4,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from studies import diagnosis, tables
-from studies.diagnosis import Finding, diagnose
-from studies.evidence import CURVES, Evidence
+from studies.analysis import diagnosis, tables
+from studies.analysis.diagnosis import Finding, diagnose
+from studies.analysis.evidence import CURVES, Evidence
 
 LR = {"low": 1e-4, "high": 1.0, "log": True, "whole": False}
 COLUMNS = [*tables.HEAD, "optimizer", "optimizer.lr", "optimizer.momentum", *tables.TAIL]

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from harness import TINY, at, finish, one_line, own_yaml
 
-from pipeline.config import UserError
 from pipeline.data import DataSet
+from pipeline.errors import UserError
 from pipeline.tracking import Store
-from studies import storage
-from studies.arms import Study, plan
-from studies.evidence import gather
+from studies.analysis.evidence import gather
+from studies.search import journal as storage
+from studies.search.arms import Study, plan
 
 
 @pytest.fixture(scope="module")

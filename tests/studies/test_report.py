@@ -13,10 +13,15 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from pipeline.config import Config, compose, typed
-from studies import answer, figures, plots, report, statistics, tables
-from studies.diagnosis import Finding
-from studies.evidence import CURVES, Evidence
+from pipeline.compose import compose, typed
+from pipeline.config import Config
+from studies.analysis import statistics, tables
+from studies.analysis.diagnosis import Finding
+from studies.analysis.evidence import CURVES, Evidence
+from studies.report import answer
+from studies.report import drawing as plots
+from studies.report import page as report
+from studies.report import plots as figures
 
 TEN = [0.500, 0.502, 0.498, 0.501, 0.503, 0.499, 0.500, 0.504, 0.497, 0.506]
 

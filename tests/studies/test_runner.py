@@ -35,15 +35,16 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import train
-from pipeline.config import UserError, compose, options, typed
+from pipeline.compose import compose, options, typed
 from pipeline.data import DataSet
+from pipeline.errors import UserError
 from pipeline.results import Epoch, Result
 from pipeline.tracking import Store
-from studies import tables
-from studies.arms import Arm, Study, plan
-from studies.progress import best_trial
-from studies.runner import STATES, check_same_experiment
-from studies.workers import Worker
+from studies.analysis import tables
+from studies.search.arms import Arm, Study, plan
+from studies.search.progress import best_trial
+from studies.search.runner import STATES, check_same_experiment
+from studies.search.workers import Worker
 
 ARMS = ("plain", "batchnorm")
 QUICK = ("study=quickstart", "data=digits", "trainer.epochs=1")

@@ -7,8 +7,8 @@ import optuna
 import pytest
 from harness import one_line
 
-from pipeline.config import UserError
-from studies.search_space import Dimension, Range, Space, describe, parse_ranges, suggest
+from pipeline.errors import UserError
+from studies.search.search_space import Dimension, Range, Space, describe, parse_ranges, suggest
 
 OPTIMIZER = Dimension(
     "optimizer",

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 from scipy import optimize, stats
 
-from studies import statistics
-from studies.statistics import Comparison, Estimate
+from studies.analysis import statistics
+from studies.analysis.statistics import Comparison, Estimate
 
 FloatArray = npt.NDArray[np.float64]
 SEEDS = (6, 10, 20, 30)

@@ -9,8 +9,10 @@ import optuna
 import pytest
 from harness import one_line
 
-from pipeline.config import Config, UserError, compose, typed
-from studies import storage
+from pipeline.compose import compose, typed
+from pipeline.config import Config
+from pipeline.errors import UserError
+from studies.search import journal as storage
 
 
 @pytest.fixture

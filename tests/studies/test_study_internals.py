@@ -16,11 +16,13 @@ from test_report import evidence as measured_study
 
 from pipeline.data import DataSet
 from pipeline.tracking import Store
-from studies import answer, internals, plots, tables
-from studies.arms import plan
-from studies.conclusion import Conclusion, conclude, frames
-from studies.evidence import INTERNALS, Evidence
-from studies.replay import replay
+from studies.analysis import internals, tables
+from studies.analysis.evidence import INTERNALS, Evidence
+from studies.commands.replay import replay
+from studies.report import answer
+from studies.report import drawing as plots
+from studies.report.conclusion import Conclusion, conclude, frames
+from studies.search.arms import plan
 
 
 def measured(

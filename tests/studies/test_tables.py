@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from harness import one_line
 
-from pipeline.config import UserError
+from pipeline.errors import UserError
 from pipeline.results import Epoch, Evaluation, Outcome, Result
 from pipeline.tracking import Store
-from studies import tables
+from studies.analysis import tables
 
 TRIALS = ["study", "arm", "phase", "trial", "seed", "outcome", "optimizer", "optimizer.lr"]
 TRIALS += ["optimizer.momentum", "val_accuracy", "best_epoch", "test_accuracy", "epochs", "steps"]

@@ -14,18 +14,23 @@ from harness import at, finish, own_yaml, trials
 from matplotlib.figure import Figure
 from test_diagnosis import curve
 
-from pipeline.config import Config, compose, typed
+from pipeline.compose import compose, typed
+from pipeline.config import Config
 from pipeline.data import DataSet
 from pipeline.results import Epoch, Outcome, Reached, Result
 from pipeline.tracking import Store
 from pipeline.train import cost
-from studies import answer, figures, plots, report, tables, targets, words
-from studies.arms import Study, plan
-from studies.conclusion import Conclusion, conclude, frames
-from studies.evidence import CURVES, Evidence
-from studies.progress import best_trial, worth
-from studies.replay import replay
-from studies.statistics import Estimate
+from studies.analysis import tables, targets
+from studies.analysis.evidence import CURVES, Evidence
+from studies.analysis.statistics import Estimate
+from studies.commands.replay import replay
+from studies.report import answer, words
+from studies.report import drawing as plots
+from studies.report import page as report
+from studies.report import plots as figures
+from studies.report.conclusion import Conclusion, conclude, frames
+from studies.search.arms import Study, plan
+from studies.search.progress import best_trial, worth
 
 AIM = 0.4
 IMAGES = 1000  # what `full` is here

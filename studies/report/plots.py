@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from pipeline.config import Config
-from studies import curves, internals, plots, tables, targets, words
-from studies.evidence import Evidence
+from studies.analysis import frames, internals, tables, targets
+from studies.analysis.evidence import Evidence
+from studies.report import drawing, words
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Plot:
     def uri(self) -> str:
         """The figure as a data URI."""
         assert self.figure is not None
-        return "data:image/svg+xml;base64," + base64.b64encode(plots.svg(self.figure)).decode()
+        return "data:image/svg+xml;base64," + base64.b64encode(drawing.svg(self.figure)).decode()
 
 
 def draw(evidence: Evidence, config: Config) -> list[Plot]:
@@ -45,7 +46,7 @@ def draw(evidence: Evidence, config: Config) -> list[Plot]:
             "Test accuracy of every final seed",
             "A dot per seed; below it the mean and its 95 % interval.",
             "Test accuracy per arm: " + words.named(evidence.arms, "test_accuracy_mean"),
-            plots.test_accuracy(measured, evidence.arms, look) if len(measured) else None,
+            drawing.test_accuracy(measured, evidence.arms, look) if len(measured) else None,
             "No final run has a test accuracy.",
         ),
     ]
@@ -59,7 +60,7 @@ def draw(evidence: Evidence, config: Config) -> list[Plot]:
         ("epoch", "train_loss", "Training loss, by epoch", f"training loss{unit}"),
     ]
     for x, metric, title, label in panels:
-        frame = curves.learning(evidence, x)  # type: ignore[arg-type]
+        frame = frames.learning(evidence, x)  # type: ignore[arg-type]
         last = (
             frame[frame["metric"] == metric].sort_values("epoch").groupby("arm", sort=False).tail(1)
         )
@@ -69,16 +70,16 @@ def draw(evidence: Evidence, config: Config) -> list[Plot]:
                 f"{metric}_by_{x}",
                 title,
                 "Mean over the final seeds, with its 95 % band.",
-                f"{label} against {plots.AXES[x]}; at the end: "
+                f"{label} against {drawing.AXES[x]}; at the end: "
                 + words.named(last, "mean", percent),
-                plots.learning(frame, look, x, metric, label) if len(frame) else None,
+                drawing.learning(frame, look, x, metric, label) if len(frame) else None,
                 "No final run has logged an epoch.",
             )
         )
-    rates = curves.learning_rates(evidence)
-    progress = curves.search_progress(evidence)
-    expected = set(progress["kind"]) == {curves.EXPECTED}
-    shares = curves.importance(evidence, config)
+    rates = frames.learning_rates(evidence)
+    progress = frames.search_progress(evidence)
+    expected = set(progress["kind"]) == {frames.EXPECTED}
+    shares = frames.importance(evidence, config)
     reasons = shares[shares["importance"].isna()]
     without = "; ".join(f"{row.arm}: {row.reason}" for row in reasons.itertuples())
     return [
@@ -88,7 +89,7 @@ def draw(evidence: Evidence, config: Config) -> list[Plot]:
             "Accuracy against learning rate",
             "Every trial of the search; a wide top forgives a badly chosen learning rate.",
             f"Validation accuracy against learning rate, {words.count(len(rates), 'trial')}",
-            plots.learning_rates(rates, look) if len(rates) else None,
+            drawing.learning_rates(rates, look) if len(rates) else None,
             "No arm has searched a learning rate.",
         ),
         Plot(
@@ -99,7 +100,7 @@ def draw(evidence: Evidence, config: Config) -> list[Plot]:
             else "Best validation accuracy of the search so far; one search, so it has no band.",
             "Best validation accuracy against the number of trials; at the end: "
             + words.named(progress.groupby("arm", sort=False).tail(1), "value"),
-            plots.search_progress(progress, look) if len(progress) else None,
+            drawing.search_progress(progress, look) if len(progress) else None,
             "No trial is complete.",
         ),
         Plot(
@@ -107,13 +108,13 @@ def draw(evidence: Evidence, config: Config) -> list[Plot]:
             "Which hyperparameters mattered",
             f"PED-ANOVA over complete trials. {f'Empty for {without}.' if without else ''}".strip(),
             "Importance of every searched hyperparameter per arm",
-            plots.importance(shares, look) if len(reasons) < len(shares) else None,
+            drawing.importance(shares, look) if len(reasons) < len(shares) else None,
             f"{without}." if without else "Nothing has been searched.",
         ),
     ]
 
 
-def _targets(evidence: Evidence, look: dict[str, plots.Style]) -> list[Plot]:
+def _targets(evidence: Evidence, look: dict[str, drawing.Style]) -> list[Plot]:
     """What a target took, against batch size; none where the study has no target."""
     if (aim := targets.target(evidence)) is None:
         return []
@@ -138,7 +139,7 @@ def _targets(evidence: Evidence, look: dict[str, plots.Style]) -> list[Plot]:
             title,
             caption,
             f"{title}: " + words.named(frame, value, percent=False),
-            plots.against_batch_size(
+            drawing.against_batch_size(
                 frame[frame["steps"].notna()],
                 look,
                 value,
@@ -153,7 +154,7 @@ def _targets(evidence: Evidence, look: dict[str, plots.Style]) -> list[Plot]:
     ]
 
 
-def _internals(evidence: Evidence, look: dict[str, plots.Style]) -> list[Plot]:
+def _internals(evidence: Evidence, look: dict[str, drawing.Style]) -> list[Plot]:
     """What was measured inside the networks; none where nothing was."""
     if evidence.internals.empty:
         return []
@@ -167,7 +168,7 @@ def _internals(evidence: Evidence, look: dict[str, plots.Style]) -> list[Plot]:
             "spread at the start, first final seed. Each arm on its own scale.",
             f"{label}, median at the end: "
             + words.named(ends[ends["side"] == side], "p50", percent=False),
-            plots.hidden_unit(inside[inside["side"] == side], look, label),
+            drawing.hidden_unit(inside[inside["side"] == side], look, label),
         )
         for side, label in internals.SIDES.items()
     ]
@@ -180,12 +181,12 @@ def _internals(evidence: Evidence, look: dict[str, plots.Style]) -> list[Plot]:
             "Its variance about the full gradient as a multiple of the full gradient's squared "
             "length; mean over the final seeds, with its 95 % band.",
             "At the end: " + words.named(last, "mean", percent=False),
-            plots.gradient_noise(noise, look) if noise["mean"].notna().any() else None,
+            drawing.gradient_noise(noise, look) if noise["mean"].notna().any() else None,
             "No gradient has been measured.",
         ),
     ]
 
 
-def styles(evidence: Evidence) -> dict[str, plots.Style]:
+def styles(evidence: Evidence) -> dict[str, drawing.Style]:
     """The look of each arm, the same in every figure."""
-    return plots.styles(list(evidence.arms["arm"]))
+    return drawing.styles(list(evidence.arms["arm"]))

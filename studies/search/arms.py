@@ -11,20 +11,10 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config import (
-    Config,
-    StudyConfig,
-    UserError,
-    check,
-    compose,
-    did_you_mean,
-    flat,
-    merge,
-    options,
-    override_key,
-    typed,
-)
-from studies.search_space import Dimension, Space, describe, parse_ranges
+from pipeline.compose import compose, flat, merge, options, override_key, typed
+from pipeline.config import Config, StudyConfig
+from pipeline.errors import UserError, check, did_you_mean
+from studies.search.search_space import Dimension, Space, describe, parse_ranges
 
 # Overrides of these drive the study; all others say what its runs are.
 STUDY_KEYS = ("study", "sampler", "pruner", "storage", "tracking", "workers", "mlruns_dir", "seed")

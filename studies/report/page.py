@@ -14,13 +14,16 @@ import optuna
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from pipeline.config import Config, UserError
+from pipeline.config import Config
+from pipeline.errors import UserError
 from pipeline.results import Outcome
-from studies import curves, plots, storage, tables, targets, words
-from studies.answer import answer, resume
-from studies.diagnosis import Finding
-from studies.evidence import Evidence
-from studies.figures import Plot, draw, styles
+from studies.analysis import frames, tables, targets
+from studies.analysis.diagnosis import Finding
+from studies.analysis.evidence import Evidence
+from studies.report import drawing, words
+from studies.report.answer import answer, resume
+from studies.report.plots import Plot, draw, styles
+from studies.search import journal
 
 TEMPLATES = Path(__file__).parent / "templates"
 POLICIES = {
@@ -40,7 +43,7 @@ def write(
     """
     drawn = draw(evidence, config)
     texts = render(page(evidence, findings, drawn, best_overrides(evidence, config)))
-    pictures = {p.file: plots.png(p.figure) for p in drawn if p.figure is not None}
+    pictures = {p.file: drawing.png(p.figure) for p in drawn if p.figure is not None}
     files = pictures | {name: text.encode() for name, text in texts.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +184,7 @@ def arms_table(evidence: Evidence) -> Table:
         "Learning-rate width, decades",
         "Time",
     ]
-    look, forgiving = styles(evidence), curves.tolerance(evidence).set_index("arm")
+    look, forgiving = styles(evidence), frames.tolerance(evidence).set_index("arm")
     rows = []
     for _, arm in evidence.arms.iterrows():
         name = arm["arm"]
@@ -215,9 +218,9 @@ def arms_table(evidence: Evidence) -> Table:
 
 def best_overrides(evidence: Evidence, config: Config) -> dict[str, list[str]]:
     """The stored override list of every arm's best trial; without arms whose journal is gone."""
-    if evidence.study not in storage.existing(config):
+    if evidence.study not in journal.existing(config):
         return {}
-    kept = storage.reading(config, evidence.study)
+    kept = journal.reading(config, evidence.study)
     found: dict[str, list[str]] = {}
     for arm, runs in evidence.trials.groupby("arm", sort=False):
         best = tables.best_row(runs)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from studies import statistics, words
-from studies.evidence import Evidence
-from studies.statistics import Estimate, Scaling
-from studies.tables import TARGET, best_row, counting_finals
+from studies.analysis import statistics
+from studies.analysis.evidence import Evidence
+from studies.analysis.statistics import Estimate, Scaling
+from studies.analysis.tables import TARGET, best_row, counting_finals
+from studies.report import words
 
 # A cost in the table, and where a run keeps it.
 COSTS = {

@@ -11,9 +11,10 @@ import optuna
 import pandas as pd
 
 from pipeline.config import Config
-from studies import statistics, storage
-from studies.evidence import Evidence
-from studies.tables import best_row
+from studies.analysis import statistics
+from studies.analysis.evidence import Evidence
+from studies.analysis.tables import best_row
+from studies.search import journal
 
 INDEPENDENT = ("random", "qmc")  # samplers whose trials don't depend on each other
 EXPECTED, SO_FAR = "expected best", "best so far"
@@ -118,8 +119,8 @@ def importance(evidence: Evidence, config: Config) -> pd.DataFrame:
     is a tenth, and more where a tenth is below the five trials it is stable from, at most half.
     An arm that can't be judged has one row, whose `reason` says why.
     """
-    there = evidence.study in storage.existing(config)
-    kept = storage.reading(config, evidence.study) if there else None
+    there = evidence.study in journal.existing(config)
+    kept = journal.reading(config, evidence.study) if there else None
     rows: list[dict[str, Any]] = []
     for arm in evidence.trials["arm"].unique():
         if kept is None or arm not in evidence.definitions:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import optuna
 
-from studies.arms import Study
-from studies.progress import FINAL, best_trial
+from studies.search.arms import Study
+from studies.search.progress import FINAL, best_trial
 
 
 def missing_finals(study: Study, arm: optuna.Study) -> Iterable[tuple[int, int]]:

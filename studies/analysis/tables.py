@@ -16,10 +16,10 @@ import yaml
 from rich import box
 from rich.table import Table
 
-from pipeline.config import UserError, check
+from pipeline.errors import UserError, check
 from pipeline.results import Outcome
 from pipeline.tracking import Store, columns
-from studies import statistics
+from studies.analysis import statistics
 
 FORMATS = ("csv", "markdown", "latex", "parquet")
 

@@ -18,16 +18,18 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import tracking, train
-from pipeline.config import UserError, compose, flat, typed
+from pipeline.compose import compose, flat, typed
 from pipeline.data import DataSet
+from pipeline.environment import environment
+from pipeline.errors import UserError
 from pipeline.results import Epoch, Outcome, Result
-from studies import storage
-from studies.arms import Arm, Study
-from studies.designs import Point
-from studies.finals import final_key, missing_finals
-from studies.progress import Progress, progress, recorded_runs, worth
-from studies.search_space import suggest
-from studies.workers import Task, Worker, available_cores, reporting
+from studies.search import journal
+from studies.search.arms import Arm, Study
+from studies.search.designs import Point
+from studies.search.finals import final_key, missing_finals
+from studies.search.progress import Progress, progress, recorded_runs, worth
+from studies.search.search_space import suggest
+from studies.search.workers import Task, Worker, available_cores, reporting
 
 STATES = {
     Outcome.complete: TrialState.COMPLETE,
@@ -78,7 +80,7 @@ class Coordinator:
         check_same_experiment(study.name, definitions, kept)
         self.arms = {a.name: self._open(a, definitions[a.name], kept) for a in study.arms}
         self.experiment = self.store.experiment(study.name)
-        self.tags = tracking.environment() | {
+        self.tags = environment() | {
             "study": study.name,
             "data.name": dataset.name,
             "data.fingerprint": dataset.fingerprint,
@@ -338,10 +340,10 @@ def check_same_experiment(
 
 def check_has_journal(study: Study, store: tracking.Store) -> None:
     """Raise UserError where runs of the study are logged, but its journal is gone."""
-    if study.name not in storage.existing(study.config) and (logged := logged_runs(study, store)):
+    if study.name not in journal.existing(study.config) and (logged := logged_runs(study, store)):
         raise UserError(
             f"study={study.name}: {len(logged)} runs are logged in MLflow, but its journal "
-            f"{storage.journal_path(study.config, study.name)} is gone; optstudy report "
+            f"{journal.journal_path(study.config, study.name)} is gone; optstudy report "
             f"study={study.name} shows them, a new search takes another name: study.name=…"
         )
 
@@ -350,7 +352,7 @@ def check_has_runs(study: Study, kept: optuna.storages.BaseStorage, store: track
     """Raise UserError where a run in the journal `kept` isn't in MLflow any more."""
     logged, recorded = logged_runs(study, store), recorded_runs(kept)
     if lost := [run_id for run_id in recorded if run_id not in logged]:
-        path = storage.journal_path(study.config, study.name)
+        path = journal.journal_path(study.config, study.name)
         raise UserError(
             f"study={study.name}: {len(lost)} of the {len(recorded)} runs in its journal {path} "
             f"aren't in MLflow; to have them back: MLFLOW_TRACKING_URI={store.uri} mlflow runs "
@@ -376,7 +378,7 @@ def coordinating(study: Study, dataset: DataSet) -> Iterator[Coordinator]:
     points = {arm.name: found for arm in study.arms if (found := design(study, arm)) is not None}
     store = tracking.Store(study.config.tracking.uri, study.config.mlruns_dir)
     check_has_journal(study, store)
-    with storage.writing(study.config, study.name) as kept:
+    with journal.writing(study.config, study.name) as kept:
         check_has_runs(study, kept, store)  # under the lock: no run ends in between
         yield Coordinator(study, dataset, points, kept, store)
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from studies import statistics
-from studies.curves import (
+from studies.analysis import statistics
+from studies.analysis.evidence import Evidence
+from studies.analysis.frames import (
     ENDED,
     INDEPENDENT,
     final_curves,
@@ -22,8 +23,7 @@ from studies.curves import (
     sampler,
     scores,
 )
-from studies.evidence import Evidence
-from studies.tables import best_row, counting_finals, ranked
+from studies.analysis.tables import best_row, counting_finals, ranked
 
 EDGE = 0.1  # outer tenth of a range, in log space where it is log-scaled
 TOP_AT_LEAST = 3  # the top tenth of few trials is too few to have a tendency

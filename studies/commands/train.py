@@ -12,15 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline import data
-from pipeline.config import (
-    UserError,
-    check_overrides,
-    conf_dir,
-    config_errors,
-    flat,
-    search_path,
-    typed,
-)
+from pipeline.compose import check_overrides, conf_dir, config_errors, flat, search_path, typed
+from pipeline.environment import environment
+from pipeline.errors import UserError
 from pipeline.results import Epoch, Result
 from pipeline.train import check_buildable, run
 
@@ -64,7 +58,7 @@ def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
         store.experiment("train"),
         f"{config.model['name']} · {name} {lr} · seed {config.seed}",
         params=flat(composed),
-        tags=tags | tracking.environment(),
+        tags=tags | environment(),
         texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
     )
     weights = store.scratch() / f"{run_id}.pt"

@@ -12,9 +12,11 @@ from typing import Any
 import optuna
 import pandas as pd
 
-from pipeline.config import Config, UserError
+from pipeline.config import Config
+from pipeline.errors import UserError
 from pipeline.tracking import Store, columns
-from studies import storage, tables
+from studies.analysis import tables
+from studies.search import journal
 
 CURVES = {
     "epoch": "epoch",
@@ -77,7 +79,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
     except UserError as error:
         if not attributes:
             raise
-        there = f"its journal {storage.journal_path(config, study)} is there"
+        there = f"its journal {journal.journal_path(config, study)} is there"
         raise UserError(f"{error}; {there}") from error
     parents = columns(store.runs(store.find_experiment(study), "tags.phase = 'study'"))
     tags = parents[0] if parents else {}
@@ -115,9 +117,9 @@ def _test_evaluations(store: Store, study: str) -> Counter[str]:
 
 
 def _journal(config: Config, study: str) -> dict[str, dict[str, Any]]:
-    if study not in storage.existing(config):
+    if study not in journal.existing(config):
         return {}
-    kept = storage.reading(config, study)
+    kept = journal.reading(config, study)
     summaries = optuna.get_all_study_summaries(kept)
     return {
         s.study_name.partition("/")[2]: s.user_attrs

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from pipeline import config, train
+from pipeline import compose, train
 from pipeline.data import DataSet
 from pipeline.results import Epoch, Outcome, Result
 
@@ -96,7 +96,7 @@ def _ask(connection: Connection, epoch: Epoch) -> bool:
 
 def _train(task: Task, on_epoch: Callable[[Epoch], bool]) -> Result:
     try:
-        settings = config.typed(config.compose(task.overrides))
+        settings = compose.typed(compose.compose(task.overrides))
         return train.run(
             settings, task.dataset, on_epoch=on_epoch, final=task.final, weights=task.weights
         )

@@ -13,8 +13,8 @@ from typing import Any
 
 from scipy.stats import qmc
 
-from pipeline.config import UserError
-from studies.search_space import Space, suggest
+from pipeline.errors import UserError
+from studies.search.search_space import Space, suggest
 
 Point = dict[str, Any]
 

@@ -16,7 +16,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from pipeline.config import Config, UserError
+from pipeline.config import Config
+from pipeline.errors import UserError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # sampler.group, named on purpose

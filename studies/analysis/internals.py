@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pandas as pd
 
-from studies import statistics, words
-from studies.evidence import Evidence
+from studies.analysis import statistics
+from studies.analysis.evidence import Evidence
+from studies.report import words
 
 SIDES = {"input": "input of a hidden unit", "output": "what the output layer gets of it"}
 LEVELS = ("p15", "p50", "p85")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from pipeline.config import UserError, check
+from pipeline.errors import UserError, check
 
 
 @dataclass(frozen=True)

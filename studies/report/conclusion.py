@@ -8,10 +8,12 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.tracking import Store
-from studies import curves, report, tables, targets
-from studies.answer import answer
-from studies.diagnosis import Finding, diagnose
-from studies.evidence import Evidence, gather
+from studies.analysis import frames as curves
+from studies.analysis import tables, targets
+from studies.analysis.diagnosis import Finding, diagnose
+from studies.analysis.evidence import Evidence, gather
+from studies.report import page
+from studies.report.answer import answer
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ def conclude(config: Config, store: Store, study: str, folder: Path) -> Conclusi
     evidence = gather(config, store, study)
     findings = diagnose(evidence)
     files = tables.export(frames(evidence), folder, tables.FORMATS)
-    files += report.write(evidence, findings, config, folder)
+    files += page.write(evidence, findings, config, folder)
     return Conclusion(evidence, answer(evidence), findings, files)
 
 

@@ -25,7 +25,7 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from studies.statistics import Scaling
+from studies.analysis.statistics import Scaling
 
 # Okabe & Ito (2008) without yellow, which vanishes on white; told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -11,10 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.config import Config, UserError, check, compose, flat, typed
+from pipeline.compose import compose, flat, typed
+from pipeline.config import Config
 from pipeline.data import DataSet, prepare
+from pipeline.environment import environment
+from pipeline.errors import UserError, check
 from pipeline.results import Epoch, Outcome
-from pipeline.tracking import Store, columns, environment, epoch_metrics, result_metrics
+from pipeline.tracking import Store, columns, epoch_metrics, result_metrics
 from pipeline.train import run
 
 TOLERANCE = 1e-3  # relative; what other versions or processors may change by rounding alone

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from pipeline.results import Outcome
-from studies import internals, targets, words
-from studies.diagnosis import unequal
-from studies.evidence import Evidence
-from studies.statistics import seeds_needed
+from studies.analysis import internals, targets
+from studies.analysis.diagnosis import unequal
+from studies.analysis.evidence import Evidence
+from studies.analysis.statistics import seeds_needed
+from studies.report import words
 
 
 def answer(evidence: Evidence) -> str:

@@ -1,0 +1,25 @@
+"""The one error a user can cause, and the checks that raise it. Imports nothing of the project."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user asked for that can't be done; its text is one clear line."""
+
+
+def check(key: str, value: object, valid: bool, allowed: str) -> None:
+    """Raise UserError in the one form all setting errors have: key, value, what is allowed."""
+    if not valid:
+        raise UserError(f"{key}={value}: allowed is {allowed}")
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number ≥ 1 (true isn't one)."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """` (did you mean a or b?)`, or nothing where no name is near."""
+    near = difflib.get_close_matches(wrong, set(known), n=2, cutoff=0.6)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

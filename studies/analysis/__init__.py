@@ -1,0 +1,1 @@
+"""Reads what is stored of a study: evidence, tables, frames, statistics, diagnosis."""

@@ -1,0 +1,1 @@
+"""Says what was found: answer, tables, plots, page."""
