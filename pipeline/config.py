@@ -11,7 +11,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from pipeline.errors import check, is_whole
+from pipeline.errors import check, is_number, is_whole
+
+FORMATS = ("csv", "markdown", "latex", "parquet")  # of exported tables
 
 
 class Pixels(Enum):
@@ -132,7 +134,11 @@ class StudyConfig:
 
 @dataclass
 class Config:
-    """Everything of one run; `workers`, `sampler`, `pruner`, `storage`, `study` drive studies."""
+    """Everything of one run; `workers`, `sampler`, `pruner`, `study` drive studies.
+
+    `out` (a folder, null for that of the study) and `formats` (a list of names) are those of
+    exports, `host` and `port` (a whole number) those of the MLflow UI.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     model: dict[str, Any] = field(default_factory=dict)
@@ -141,7 +147,6 @@ class Config:
     search_space: dict[str, Any] = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    storage: dict[str, Any] = field(default_factory=dict)
     sampler: dict[str, Any] = field(default_factory=dict)
     pruner: dict[str, Any] = field(default_factory=dict)
     study: StudyConfig | None = None
@@ -149,28 +154,25 @@ class Config:
     device: Device = Device.auto
     workers: Any = "auto"
     mlruns_dir: str = "mlruns"
+    out: str | None = None
+    formats: Any = field(default_factory=lambda: list(FORMATS))
+    host: str = "127.0.0.1"
+    port: Any = 5000
 
     def __post_init__(self) -> None:
         check("seed", self.seed, self.seed >= 0, "a whole number ≥ 0")
-        check(
-            "workers",
-            self.workers,
-            is_whole(self.workers) or self.workers == "auto",
-            "a number ≥ 1, or auto",
-        )
-        for key in ("lr", "eps"):
-            if key in self.optimizer:
-                _check_number(f"optimizer.{key}", self.optimizer[key], 0, math.inf, open_low=True)
-        for key in ("momentum", "beta1", "beta2", "rho"):
-            if key in self.optimizer:
-                _check_number(f"optimizer.{key}", self.optimizer[key], 0, 1)
-
-
-def _check_number(key: str, value: object, low: float, high: float, open_low: bool = False) -> None:
-    inside = (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and (low < value if open_low else low <= value)
-        and value < high
-    )
-    check(key, value, inside, f"a number in {'(' if open_low else '['}{low}, {high})")
+        processes = is_whole(self.workers) or self.workers == "auto"
+        check("workers", self.workers, processes, "a number ≥ 1, or auto")
+        there = is_whole(self.port) and self.port < 65536
+        check("port", self.port, there, "a number from 1 to 65535")
+        if not isinstance(self.formats, list):  # formats=csv is formats=[csv]
+            self.formats = [self.formats]
+        for name in self.formats or [[]]:
+            check("formats", name, name in FORMATS, f"any of {', '.join(FORMATS)}")
+        for key, value in self.optimizer.items():
+            if key in ("lr", "eps"):
+                positive = is_number(value) and 0 < value < math.inf
+                check(f"optimizer.{key}", value, positive, "a number in (0, inf)")
+            if key in ("momentum", "beta1", "beta2", "rho"):
+                share = is_number(value) and 0 <= value < 1
+                check(f"optimizer.{key}", value, share, "a number in [0, 1)")

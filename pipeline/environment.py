@@ -1,8 +1,10 @@
-"""What a run was made with: versions, machine, commit. Imports nothing of the project."""
+"""What a run was made with: versions, machine, commit, code. Imports nothing of the project."""
 
+import hashlib
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +20,19 @@ def environment() -> dict[str, str]:
         tags["git.commit"] = commit
         tags["git.dirty"] = str(bool(_git(here, "status", "--porcelain"))).lower()
     return tags
+
+
+@cache
+def code_fingerprint() -> str:
+    """16 hex digits over the project's own source files, as they were when this was first asked.
+
+    A process that has another trains other runs, whatever commit it says it is at.
+    """
+    root = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for file in sorted((*root.glob("pipeline/**/*.py"), *root.glob("studies/**/*.py"))):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

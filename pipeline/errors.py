@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeGuard
 
 
 class UserError(ValueError):
@@ -14,9 +15,14 @@ def check(key: str, value: object, valid: bool, allowed: str) -> None:
         raise UserError(f"{key}={value}: allowed is {allowed}")
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number; true and false, which Python counts as 1 and 0, are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def is_whole(value: object) -> bool:
-    """Whether a value is a whole number ≥ 1 (true isn't one)."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    """Whether a value is a whole number ≥ 1."""
+    return is_number(value) and isinstance(value, int) and value >= 1
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

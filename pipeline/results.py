@@ -6,6 +6,15 @@ Accuracies are in [0, 1]; losses in nats (log) or squared error (mse), mean over
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
+
+
+class Phase(StrEnum):
+    """What a run is for: a trial of a search, a final run of its winner, or `optstudy train`."""
+
+    search = "search"
+    final = "final"
+    train = "train"
 
 
 class Outcome(StrEnum):
@@ -21,15 +30,18 @@ class Outcome(StrEnum):
 class Epoch:
     """One pass over the training split and the validation after it.
 
-    `epoch` and `step` count those finished (from 1). Training figures are means over the pass,
+    `epoch` and `step` count those finished (from 1); `images` those trained on since the run
+    began, repeats counted. Training figures are means over the pass,
     each example seen before the update it took part in; `grad_norm` is the mean over the pass's
     updates of the gradient's Euclidean norm; `lr` that of the pass's last update; `seconds`
     since the run began, all that goes on between epochs included; `train_seconds` training alone.
-    A run that ends by reaching its target ends within a pass: the record is of its part so far.
+    A run that ends by reaching its target (`reached`, False without one) ends within a pass: the
+    record is of its part so far.
     """
 
     epoch: int
     step: int
+    images: int
     train_loss: float
     train_accuracy: float
     val_loss: float
@@ -39,6 +51,7 @@ class Epoch:
     seconds: float
     train_seconds: float
     images_per_second: float
+    reached: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,11 @@ class Reached:
     images: int
     seconds: float
 
+    @classmethod
+    def at(cls, epoch: Epoch, split_size: int) -> Self:
+        """What a run has spent up to the record of its last epoch."""
+        return cls(epoch.step, epoch.images / split_size, epoch.images, epoch.train_seconds)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -76,7 +94,8 @@ class Result:
     `best` is None where no epoch ended; `test` is the best epoch's weights on the test set, in
     final runs only; `reached` is None where no target was set or it wasn't reached; `internals`
     the figures measured inside the network at a step, where that was asked for; `error` the
-    message of a failed run.
+    message of a failed run; `objective` what a search maximises, of a complete run; `weights` the
+    best epoch's state dict as torch.save writes it, None in a search.
     """
 
     outcome: Outcome
@@ -88,3 +107,23 @@ class Result:
     reached: Reached | None = None
     internals: Sequence[tuple[int, Mapping[str, float]]] = ()
     error: str | None = None
+    objective: float | None = None
+    weights: bytes | None = None
+
+
+def objective(result: Result, target: float | None) -> float | None:
+    """What a search maximises: the `worth` of a complete run, None of another."""
+    if result.outcome is not Outcome.complete or result.best is None:
+        return None
+    epochs = result.epochs if result.reached is None else result.reached.epochs
+    return worth(result.best.val_accuracy, epochs, target)
+
+
+def worth(accuracy: float, epochs: float, target: float | None) -> float:
+    """The best validation accuracy of a run; with a target, accuracy (up to it) per epoch.
+
+    Of the runs that reach it the quickest is then worth most, and one that doesn't, which has used
+    all its epochs, less than any that does. Epochs and not steps, so that batch sizes compare by
+    the images they cost; `epochs` is what reaching it took, a fraction, or all of the run's.
+    """
+    return accuracy if target is None else min(accuracy, target) / epochs

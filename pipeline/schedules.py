@@ -1,4 +1,4 @@
-"""Learning-rate schedules as pure functions of the step. Imports nothing of the project.
+"""Learning-rate schedules as pure functions of the step. Imports pipeline.errors alone.
 
 Each returns ε_k / ε_0 for step k, the number of weight updates already made (0, 1, …), in a run
 of `total_steps` updates. `decay_steps` is an int, a count of updates ≥ 1, or a float, a share of
@@ -7,6 +7,8 @@ Source: Goodfellow et al., Deep Learning (2016), section 8.3.1, unless stated.
 """
 
 import math
+
+from pipeline.errors import check, is_number, is_whole
 
 
 def constant(step: int, total_steps: int) -> float:
@@ -50,14 +52,12 @@ def cosine(step: int, total_steps: int, *, end_fraction: float, decay_steps: flo
 def _in_steps(decay_steps: float, total_steps: int) -> float:
     if isinstance(decay_steps, float) and 0 < decay_steps <= 1:
         return decay_steps * total_steps
-    if isinstance(decay_steps, int) and not isinstance(decay_steps, bool) and decay_steps >= 1:
-        return decay_steps
     allowed = "a whole number of steps ≥ 1, or a share of the run in (0, 1.0]"
-    raise ValueError(f"schedule.decay_steps={decay_steps}: allowed is {allowed}")
+    check("schedule.decay_steps", decay_steps, is_whole(decay_steps), allowed)
+    return decay_steps
 
 
 def _check(key: str, value: float, low: float, high: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and low <= value <= high):
-        span = f"[0, {high}]" if low == 0 else f"(0, {high}]"
-        raise ValueError(f"schedule.{key}={value}: allowed is a number in {span}")
+    span = f"[0, {high}]" if low == 0 else f"(0, {high}]"
+    inside = is_number(value) and low <= value <= high
+    check(f"schedule.{key}", value, inside, f"a number in {span}")

@@ -7,14 +7,10 @@ drives several runs.
 import logging
 import math
 import os
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,8 +42,8 @@ STATUS = {
 }
 
 
-class Store:
-    """One MLflow store: the project's own SQLite file, or a tracking server.
+class Reader:
+    """What an MLflow store holds: the project's own SQLite file, or a tracking server.
 
     Opening the SQLite store creates its schema under a lock, since processes that open a fresh
     database at once destroy it. Raises UserError where the store can't be reached or written.
@@ -61,40 +57,85 @@ class Store:
             if self.local is not None:
                 self.local.mkdir(parents=True, exist_ok=True)
                 with FileLock(self.local / "mlflow.lock"):
-                    self.client = MlflowClient(self.uri)
-                    self.client.search_experiments(max_results=1)
-                    with sqlite3.connect(self.local / "mlflow.db") as database:
-                        database.execute("PRAGMA journal_mode=WAL")
-            else:
-                self.client = MlflowClient(self.uri)
-                self.client.search_experiments(max_results=1)
+                    create_database(self.local / "mlflow.db")
+            self.client = MlflowClient(self.uri)
+            self.client.search_experiments(max_results=1)
+
+    def find_experiment(self, name: str) -> str:
+        """The id of an experiment that exists; raises UserError where it doesn't, or is deleted."""
+        with self.errors():
+            experiment: Experiment | None = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            raise UserError(
+                f"study={name}: nothing is logged of it; optstudy status lists all there is"
+            )
+        if experiment.lifecycle_stage == "deleted":
+            raise UserError(
+                f"study={name}: its experiment is deleted in MLflow; to have it back: "
+                f"MLFLOW_TRACKING_URI={self.uri} mlflow experiments restore "
+                f"-x {experiment.experiment_id}; or take another name: study.name=…"
+            )
+        return str(experiment.experiment_id)
+
+    def runs(self, experiment: str, filter_string: str = "") -> list[Run]:
+        """Every matching run of an experiment, oldest first, however many pages that takes."""
+        runs: list[Run] = []
+        token: str | None = ""  # the first page has no token
+        with self.errors():
+            while token is not None:
+                page = self.client.search_runs(
+                    [experiment],
+                    filter_string,
+                    max_results=1000,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token or None,
+                )
+                runs += page
+                token = page.token or None
+        return runs
+
+    def run(self, run_id: str) -> Run:
+        """One run by its id; raises UserError where there is none, or it is deleted."""
+        try:
+            run: Run = self.client.get_run(run_id)
+        except MlflowException:
+            raise UserError(
+                f"run {run_id}: no such run in {self.uri}; optstudy ui lists them"
+            ) from None
+        check("run", run_id, run.info.lifecycle_stage == "active", "a run that isn't deleted")
+        return run
+
+    def text(self, run_id: str, file: str) -> str:
+        """The content of a small artifact."""
+        with self.errors(), TemporaryDirectory() as folder:
+            return Path(self.client.download_artifacts(run_id, file, folder)).read_text()
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """Every (step, value) of a run's metric, in the order of logging."""
+        with self.errors():
+            return [(m.step, m.value) for m in self.client.get_metric_history(run_id, metric)]
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """What MLflow, its database or the disk raise, as one UserError line."""
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+            place = f"mlruns_dir={self.local}" if self.local else f"tracking.uri={self.uri}"
+            raise UserError(f"{place}: can't be used: {str(error).splitlines()[0]}") from error
+
+
+class Store(Reader):
+    """An MLflow store to write to; every method raises UserError where it can't be written."""
 
     def experiment(self, name: str) -> str:
         """The id of an experiment, made where there is none; raises UserError where deleted."""
         with self.errors():
             if self.client.get_experiment_by_name(name) is None:
                 place = None if self.local is None else f"file://{self.local}/artifacts/{name}"
-                kind = {
-                    "mlflow.experimentKind": "custom_model_development"
-                }  # the UI's fitting view
-                return str(self.client.create_experiment(name, place, kind))
+                view = {"mlflow.experimentKind": "custom_model_development"}  # the fitting one
+                return str(self.client.create_experiment(name, place, view))
         return self.find_experiment(name)
-
-    def find_experiment(self, name: str) -> str:
-        """The id of an experiment that exists; raises UserError where it doesn't, or is deleted."""
-        with self.errors():
-            found: Experiment | None = self.client.get_experiment_by_name(name)
-        if found is None:
-            raise UserError(
-                f"study={name}: nothing is logged of it; optstudy status lists all there is"
-            )
-        if found.lifecycle_stage == "deleted":
-            raise UserError(
-                f"study={name}: its experiment is deleted in MLflow; to have it back: "
-                f"MLFLOW_TRACKING_URI={self.uri} mlflow experiments restore "
-                f"-x {found.experiment_id}; or take another name: study.name=…"
-            )
-        return str(found.experiment_id)
 
     def start(
         self,
@@ -107,13 +148,11 @@ class Store:
     ) -> str:
         """Open a run; returns its id. `texts` are small artifacts, file name → content."""
         with self.errors():
-            run = self.client.create_run(experiment, run_name=name)
-            run_id = str(run.info.run_id)
-            self.client.log_batch(
-                run_id,
-                params=[Param(key, str(value)) for key, value in params.items()],
-                tags=[RunTag(key, str(value)) for key, value in tags.items()],
-            )
+            # With its tags in one call: killed between two, a run would stay that no filter finds.
+            named = {key: str(value) for key, value in tags.items()}
+            run_id = str(self.client.create_run(experiment, tags=named, run_name=name).info.run_id)
+            values = [Param(key, str(value)) for key, value in params.items()]
+            self.client.log_batch(run_id, params=values)
             for file, content in (texts or {}).items():
                 self.client.log_text(run_id, content, file)
         return run_id
@@ -122,8 +161,8 @@ class Store:
         """One batched call per epoch, against the step."""
         self._metrics(run_id, epoch_metrics(epoch), epoch.step)
 
-    def finish(self, run_id: str, result: Result, *, weights: Path | None = None) -> None:
-        """Log the best epoch (and the test set's figures), the outcome, and end the run."""
+    def finish(self, run_id: str, result: Result) -> None:
+        """Log the closing figures, the outcome and the weights, and end the run."""
         for step, figures in [*result.internals, (result.steps, result_metrics(result))]:
             self._metrics(run_id, figures, step)
         tags = {"outcome": result.outcome, "epochs": result.epochs, "steps": result.steps}
@@ -132,8 +171,8 @@ class Store:
             self.client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
             if result.error is not None:
                 self.client.log_text(run_id, result.error, "error.txt")
-            if weights is not None:
-                self.client.log_artifact(run_id, str(weights))
+            if result.weights is not None:
+                self._attach_weights(run_id, result.weights)
             self.client.set_terminated(run_id, status=STATUS[result.outcome])
 
     def interrupt(self, run_id: str, reason: str) -> None:
@@ -166,55 +205,19 @@ class Store:
         with self.errors():
             self.client.set_terminated(run_id, status="FINISHED")
 
-    def runs(self, experiment: str, filter_string: str = "") -> list[Run]:
-        """Every matching run of an experiment, oldest first, however many pages that takes."""
-        found: list[Run] = []
-        token: str | None = ""  # the first page has no token
-        with self.errors():
-            while token is not None:
-                page = self.client.search_runs(
-                    [experiment],
-                    filter_string,
-                    max_results=1000,
-                    order_by=["attributes.start_time ASC"],
-                    page_token=token or None,
-                )
-                found += page
-                token = page.token or None
-        return found
-
-    def run(self, run_id: str) -> Run:
-        """One run by its id; raises UserError where there is none, or it is deleted."""
-        try:
-            found: Run = self.client.get_run(run_id)
-        except MlflowException:
-            raise UserError(
-                f"run {run_id}: no such run in {self.uri}; optstudy ui lists them"
-            ) from None
-        check("run", run_id, found.info.lifecycle_stage == "active", "a run that isn't deleted")
-        return found
-
-    def text(self, run_id: str, file: str) -> str:
-        """The content of a small artifact."""
-        with self.errors(), TemporaryDirectory() as folder:
-            return Path(self.client.download_artifacts(run_id, file, folder)).read_text()
-
     def count_test_evaluation(self, run_id: str) -> None:
         """Note on a final run that the test set was evaluated for it once more."""
         with self.errors():
             before = self.client.get_run(run_id).data.tags.get("test_evaluations", "1")
             self.client.set_tag(run_id, "test_evaluations", str(int(before) + 1))
 
-    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
-        """Every (step, value) of a run's metric, in the order of logging."""
-        with self.errors():
-            return [(m.step, m.value) for m in self.client.get_metric_history(run_id, metric)]
-
-    def scratch(self) -> Path:
-        """The folder for weights on their way to the store: mlruns/checkpoints."""
-        with self.errors():
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-        return self.checkpoints
+    def _attach_weights(self, run_id: str, weights: bytes) -> None:
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        # Not in /tmp, which may be small or in memory: beside the store they end up in.
+        with TemporaryDirectory(dir=self.checkpoints) as folder:
+            file = Path(folder) / "weights.pt"
+            file.write_bytes(weights)
+            self.client.log_artifact(run_id, str(file))
 
     def _metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
         # MLflow gives inf back as 1.797e308: a figure that isn't one is left out instead.
@@ -223,17 +226,22 @@ class Store:
         with self.errors():
             self.client.log_batch(run_id, metrics=finite)
 
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """What MLflow, its database or the disk raise, as one UserError line."""
-        try:
-            yield
-        except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-            reason = str(error).splitlines()[0]
-            key = (
-                f"mlruns_dir={self.local}" if self.local is not None else f"tracking.uri={self.uri}"
-            )
-            raise UserError(f"{key}: can't be used: {reason}") from error
+
+def create_database(file: Path) -> None:
+    """Make an empty store where there is none; hold a lock, as MLflow's own way is not atomic.
+
+    Made elsewhere and moved there whole: of a database whose making was killed half-way, MLflow
+    says "table already exists" for ever.
+    """
+    if file.exists():
+        return
+    with TemporaryDirectory(dir=file.parent, prefix=".making-") as folder:
+        unfinished = Path(folder) / file.name
+        MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
+        with closing(sqlite3.connect(unfinished)) as database:
+            database.execute("PRAGMA journal_mode=WAL")  # readers and the writer don't block
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        unfinished.rename(file)
 
 
 def epoch_metrics(epoch: Epoch) -> dict[str, float]:
@@ -259,47 +267,13 @@ def result_metrics(result: Result) -> dict[str, float]:
         metrics["best/val_accuracy"] = result.best.val_accuracy
         metrics["best/val_loss"] = result.best.val_loss
         metrics["best/epoch"] = result.best.epoch
+    if result.objective is not None:
+        metrics["best/objective"] = result.objective
     if result.reached is not None:
         metrics |= {f"target/{name}": value for name, value in asdict(result.reached).items()}
     if result.test is not None:
         metrics |= {"test/accuracy": result.test.accuracy, "test/loss": result.test.loss}
     return metrics
-
-
-def serve(uri: str | None, mlruns_dir: str, host: str, port: str) -> None:
-    """Serve the MLflow UI until Ctrl-C; says the address once it answers. Raises UserError."""
-    if uri is not None:
-        raise UserError(f"tracking.uri={uri}: that server has its UI at the same address")
-    check("port", port, port.isdigit() and 0 < int(port) < 65536, "a number from 1 to 65535")
-    store = Store(None, mlruns_dir)
-    if not socket_closed(host, int(port)):
-        raise UserError(f"port={port}: in use on {host}; optstudy ui port={int(port) + 1}")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
-    command += ["--host", host, "--port", port, "--workers", "1"]
-    log = Path(mlruns_dir).resolve() / "ui.log"
-    with log.open("w") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-        try:
-            print("starting the MLflow UI …", flush=True)
-            while socket_closed(host, int(port)):
-                if server.poll() is not None:
-                    raise UserError(f"mlflow ui ended (exit code {server.returncode}); see {log}")
-                time.sleep(0.2)
-            print(f"MLflow UI: http://{host}:{port}  (Ctrl-C stops it)", flush=True)
-            server.wait()
-        except KeyboardInterrupt:
-            print("\nstopped")
-        finally:
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGTERM)
-                server.wait()
-
-
-def socket_closed(host: str, port: int) -> bool:
-    """Whether nothing listens there."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((host, port)) != 0
 
 
 def texts(overrides: Sequence[str], config_yaml: str) -> dict[str, str]:

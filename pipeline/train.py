@@ -4,11 +4,12 @@ The one module of `pipeline` that composes the others.
 """
 
 import hashlib
+import io
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,113 +22,133 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from pipeline import data, internals, trainer
 from pipeline.config import Config, Device
 from pipeline.errors import UserError, check
-from pipeline.results import Diverged, Epoch, Evaluation, Outcome, Reached, Result
+from pipeline.results import Diverged, Epoch, Outcome, Phase, Reached, Result, objective
 
 
 def run(
     config: Config,
     dataset: data.DataSet,
     *,
+    phase: Phase = Phase.train,
     on_epoch: Callable[[Epoch], bool] = lambda epoch: False,
-    final: bool = False,
-    weights: Path | None = None,
 ) -> Result:
-    """Train once on `dataset`, as `config` says, and return how it ended.
+    """`training` to its end; `on_epoch` hears of every epoch, and prunes the run by True."""
+    epochs = training(config, dataset, phase=phase)
+    try:
+        epoch = next(epochs)
+        while True:
+            epoch = epochs.send(on_epoch(epoch))
+    except StopIteration as ended:
+        result: Result = ended.value
+        return result
 
-    `on_epoch` hears of every epoch and ends the run as pruned by returning True. With `final`,
-    the best epoch's weights (by validation accuracy, the earliest of equals) are evaluated on
-    the test set; nothing else ever opens it. `weights` is the file those weights go to. The
-    result depends on `config` and the images alone: initialisation and shuffling have their own
-    generators, derived from `config.seed`. Raises UserError for settings that can't be built.
+
+def training(
+    config: Config, dataset: data.DataSet, *, phase: Phase = Phase.train
+) -> Generator[Epoch, bool, Result]:
+    """Train once on `dataset`, as `config` says; yields every epoch and returns how it ended.
+
+    Sent True, the run ends there as pruned; one that reaches its target on that epoch is complete.
+    Outside a search the best epoch's weights (by validation accuracy, the earliest of equals) are
+    in the result, and internals measured where asked for. In a final run those weights meet the
+    test set; nothing else ever opens it. The result depends on `config` and the images alone:
+    initialisation and shuffling have their own generators, derived from `config.seed`. Raises
+    UserError for settings that can't be built.
     """
     torch.set_num_threads(config.trainer.threads)
-    device = pick_device(config.device)
-    train, validation = data.search_splits(dataset, config.data)
-    model, batch_size, optimizer, scheduler = assemble(config, dataset, len(train), device)
-
-    began = time.perf_counter()
-    outcome, epochs, steps, best = Outcome.complete, 0, 0, None
-    reached: Reached | None = None
-    state: dict[str, torch.Tensor] = {}
-    kept = final or weights is not None  # not a trial of a search
-    measure = None
-    if config.trainer.internals and kept:
-        measure = probe(config, model, train, validation, batch_size, device)
+    device, keeps = pick_device(config.device), phase is not Phase.search
+    splits = data.search_splits(dataset, config.data)
+    model, batch_size, optimizer, scheduler = assemble(config, dataset, len(splits[0]), device)
+    train, validation = loaders(config, splits, batch_size, device)
+    began, result = time.perf_counter(), Result(Outcome.complete, 0, 0, 0.0, None)
+    measured = config.trainer.internals and keeps
+    measure = probe(config, model, train, validation) if measured else None
     inside = [] if measure is None else [(0, measure())]
-    settings = {"loss": config.trainer.loss.value, "pixels": config.data.pixels.value}
-    for record in trainer.fit(
-        model,
-        optimizer,
-        scheduler,
-        train,
-        validation,
-        epochs=config.trainer.epochs,
-        batch_size=batch_size,
-        precision=config.trainer.precision.value,
-        generator=torch.Generator().manual_seed(derived_seed(config.seed, "shuffle")),
-        device=device,
-        target=config.trainer.target,
-        checks=config.trainer.checks,
-        **settings,
-    ):
+    state: dict[str, torch.Tensor] = {}
+    for record in trainer.fit(model, optimizer, scheduler, train, validation, config.trainer):
+        result = followed(result, record, len(train))
         if isinstance(record, Diverged):
-            outcome, steps = Outcome.diverged, record.step
             break
-        epochs, steps = record.epoch, record.step
-        if best is None or record.val_accuracy > best.val_accuracy:
-            best = record
-            if kept:
-                state = {key: value.clone() for key, value in model.state_dict().items()}
+        if keeps and result.best is record:
+            state = {key: value.clone() for key, value in model.state_dict().items()}
         if measure is not None:
             inside.append((record.step, measure()))
-        if config.trainer.target is not None and record.val_accuracy >= config.trainer.target:
-            reached = cost(record, len(train), batch_size)
-        if on_epoch(record) and reached is None:
-            outcome = Outcome.pruned
+        if (yield record) and not record.reached:
+            result = replace(result, outcome=Outcome.pruned)
             break
-    test: Evaluation | None = None
-    if state:
+    test = None
+    if state and phase is Phase.final:
         model.load_state_dict(state)
-        if weights is not None:
-            torch.save(state, weights)
-        if final:
-            test = trainer.evaluate(model, data.test_split(dataset), device=device, **settings)
-    return Result(outcome, epochs, steps, time.perf_counter() - began, best, test, reached, inside)
+        images = data.Loader(data.test_split(dataset), config.data.pixels, device, trainer.CHUNK)
+        test = trainer.evaluate(model, images, config.trainer.loss)
+    return replace(
+        result,
+        seconds=time.perf_counter() - began,
+        test=test,
+        internals=inside,
+        objective=objective(result, config.trainer.target),
+        weights=as_bytes(state) if state else None,
+    )
+
+
+def followed(result: Result, record: Epoch | Diverged, train_size: int) -> Result:
+    """A run's result, one record later."""
+    if isinstance(record, Diverged):
+        return replace(result, outcome=Outcome.diverged, steps=record.step)
+    better = result.best is None or record.val_accuracy > result.best.val_accuracy
+    return replace(
+        result,
+        epochs=record.epoch,
+        steps=record.step,
+        best=record if better else result.best,
+        reached=Reached.at(record, train_size) if record.reached else None,
+    )
+
+
+def loaders(
+    config: Config, splits: tuple[data.Split, data.Split], batch_size: int, device: torch.device
+) -> tuple[data.Loader, data.Loader]:
+    """Of the training split, shuffled by the run's seed, and of the validation split."""
+    train, validation = splits
+    generator = torch.Generator().manual_seed(derived_seed(config.seed, "shuffle"))
+    return (
+        data.Loader(train, config.data.pixels, device, batch_size, generator),
+        data.Loader(validation, config.data.pixels, device, trainer.CHUNK),
+    )
+
+
+def as_bytes(state: dict[str, torch.Tensor]) -> bytes:
+    """A state dict as torch.save writes it."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
 
 
 def probe(
-    config: Config,
-    model: nn.Module,
-    train: data.Split,
-    validation: data.Split,
-    batch_size: int,
-    device: torch.device,
+    config: Config, model: nn.Module, train: data.Loader, validation: data.Loader
 ) -> Callable[[], dict[str, float]]:
     """A measurement of the model's internals, to be taken as often as wanted.
 
     The hidden unit is chosen now and seen on the validation images; minibatches for the gradient
     are the same ones each time, of equal size.
     """
-    pixels, loss = config.data.pixels.value, config.trainer.loss.value
-    seen = trainer.gatherer(validation, pixels, device)
-    trained = trainer.gatherer(train, pixels, device)
     generator = torch.Generator().manual_seed(derived_seed(config.seed, "internals"))
-    order = train.indices[torch.randperm(len(train), generator=generator)]
-    whole = order[: len(order) // batch_size * batch_size]
+    order = train.rows[torch.randperm(len(train), generator=generator)]
+    whole = order[: len(order) // train.batch_size * train.batch_size]
 
     def hidden() -> tuple[torch.Tensor, torch.Tensor]:
-        chunks = torch.split(validation.indices, trainer.CHUNK)
         # BatchNorm can't normalise one image, should that be what is left over.
-        return internals.last_hidden_layer(model, (seen(c)[0] for c in chunks if len(c) > 1))
+        chunks = (validation.load(rows)[0] for rows in validation if len(rows) > 1)
+        return internals.last_hidden_layer(model, chunks)
 
     def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return trainer.summed_loss(logits, labels, loss) / len(labels)
+        return trainer.summed_loss(logits, labels, config.trainer.loss) / len(labels)
 
     unit = internals.typical_unit(hidden()[0])
 
     def measure() -> dict[str, float]:
         entering, received = hidden()
-        batches = (trained(rows) for rows in torch.split(whole, batch_size))
+        batches = (train.load(rows) for rows in torch.split(whole, train.batch_size))
         return {
             **internals.percentiles("unit/input", entering[:, unit]),
             **internals.percentiles("unit/output", received[:, unit]),
@@ -135,13 +156,6 @@ def probe(
         }
 
     return measure
-
-
-def cost(record: Epoch, train_size: int, batch_size: int) -> Reached:
-    """What a run has spent up to `record`; the last batch of an epoch may be a smaller one."""
-    before, step = divmod(record.step, math.ceil(train_size / batch_size))
-    images = before * train_size + min(step * batch_size, train_size)
-    return Reached(record.step, images / train_size, images, record.train_seconds)
 
 
 def assemble(

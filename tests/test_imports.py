@@ -11,22 +11,27 @@ FILES = sorted(
     for package in ("pipeline", "studies")
     for path in (ROOT / package).rglob("*.py")
 )
-LEAVES = [
-    file
-    for file in FILES
-    if file.startswith("pipeline/") and file not in ("pipeline/train.py", "pipeline/__init__.py")
-]
-# What a leaf of pipeline may import of the project.
-SHARED = {"pipeline.config", "pipeline.errors", "pipeline.results"}
-MAY_IMPORT = {
-    "pipeline/errors.py": set[str](),
-    "pipeline/environment.py": set[str](),
-    "pipeline/config.py": {"pipeline.errors"},
-    "pipeline/results.py": set[str](),
-    "pipeline/internals.py": set[str](),
-    "pipeline/model.py": set[str](),
-    "pipeline/schedules.py": set[str](),
-    "pipeline/trainer.py": {"pipeline.results"},
+# What each room imports of the others: commands → report → analysis → search → pipeline.
+ROOMS = {
+    "pipeline": set[str](),
+    "studies.search": {"pipeline"},
+    "studies.analysis": {"pipeline", "studies.search"},
+    "studies.report": {"pipeline", "studies.analysis"},
+    "studies.commands": {"pipeline", "studies.search", "studies.analysis", "studies.report"},
+}
+# What each module of pipeline imports of the project; train, which composes them all, aside.
+LEAVES = {
+    "errors": set[str](),
+    "results": set[str](),
+    "environment": set[str](),
+    "internals": set[str](),
+    "config": {"errors"},
+    "model": {"errors"},
+    "schedules": {"errors"},
+    "compose": {"config", "errors"},
+    "trainer": {"config", "results"},
+    "tracking": {"errors", "results"},
+    "data": {"config", "errors"},
 }
 
 
@@ -74,37 +79,58 @@ def test_every_form_of_import_is_read(source: str, expected: set[str]) -> None:
     assert imports(source, "p.q") == expected
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("pipeline/")])
-def test_pipeline_never_imports_studies(file: str) -> None:
-    assert not [name for name in imports_of(file) if within(name, {"studies"})]
+def importing(*packages: str) -> set[str]:
+    """The files that import any of these."""
+    return {f for f in FILES if any(within(name, set(packages)) for name in imports_of(f))}
 
 
-@pytest.mark.parametrize("file", LEAVES)
-def test_inside_pipeline_only_train_composes(file: str) -> None:
-    allowed = MAY_IMPORT.get(file, SHARED)
-    if file.startswith("pipeline/data/"):
-        allowed = allowed | {"pipeline.data"}
-    modules = modules_of_the_project(imports_of(file))
-    assert not [name for name in modules if not within(name, allowed)]
+def test_rooms_import_only_those_that_data_came_through() -> None:
+    found: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for file in FILES:
+        here = file.removesuffix(".py").replace("/", ".")
+        for room in (room for room in ROOMS if within(here, {room})):
+            names = modules_of_the_project(imports_of(file))
+            found[room] |= {r for r in ROOMS if any(within(n, {r}) for n in names)} - {room}
+    assert found == ROOMS
 
 
-@pytest.mark.parametrize(
-    "file", ["pipeline/trainer.py", "pipeline/model.py", "pipeline/internals.py"]
-)
-def test_the_loop_and_the_models_know_no_framework_around_them(file: str) -> None:
-    others = {"hydra", "omegaconf", "mlflow", "optuna"}
-    assert not [name for name in imports_of(file) if within(name, others)]
+def test_inside_pipeline_only_train_composes() -> None:
+    found: dict[str, set[str]] = {leaf: set() for leaf in LEAVES}
+    for file in FILES:
+        leaf = file.removeprefix("pipeline/").partition("/")[0].removesuffix(".py")
+        if file.startswith("pipeline/") and leaf not in ("train", "__init__"):
+            names = modules_of_the_project(imports_of(file))
+            found[leaf] |= {name.split(".")[1] for name in names} - {leaf}
+    assert found == LEAVES
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_tracking_alone_imports_mlflow(file: str) -> None:
-    imported = any(within(name, {"mlflow"}) for name in imports_of(file))
-    assert imported == (file == "pipeline/tracking.py")
+def test_the_loop_and_the_models_know_no_framework_around_them() -> None:
+    frameworks = importing("hydra", "omegaconf", "mlflow", "optuna")
+    assert not frameworks & {f"pipeline/{f}.py" for f in ("trainer", "model", "internals")}
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("pipeline/")])
-def test_studies_alone_imports_optuna(file: str) -> None:
-    assert not [name for name in imports_of(file) if within(name, {"optuna"})]
+def test_tracking_alone_imports_mlflow() -> None:
+    assert importing("mlflow") == {"pipeline/tracking.py"}
+
+
+def test_optuna_is_known_where_trials_are_asked_kept_and_judged() -> None:
+    assert importing("optuna") == {
+        "studies/search/journal.py",
+        "studies/search/ledger.py",
+        "studies/search/runner.py",
+        "studies/analysis/hyperparameters.py",
+        "studies/analysis/tables.py",
+    }
+
+
+def test_every_module_function_and_class_can_be_read_at_a_sitting() -> None:
+    for file in FILES:
+        source = (ROOT / file).read_text()
+        assert len(source.splitlines()) <= 300, file
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.end_lineno is not None:
+                most = 120 if isinstance(node, ast.ClassDef) else 50
+                assert node.end_lineno - node.lineno < most, f"{file}: {node.name}"
 
 
 @pytest.mark.parametrize("file", ["pipeline/config.py", "pipeline/results.py", "studies/cli.py"])

@@ -6,7 +6,6 @@ file and named by its YAML. Imports no trainer, tracking, MLflow or Optuna.
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +16,19 @@ from torch import Tensor
 from pipeline.config import DataConfig
 from pipeline.data import cache
 from pipeline.data.cache import DataSet
+from pipeline.data.loader import Loader, Split
 from pipeline.data.source import DataUnavailable, Source, stratified
 from pipeline.errors import UserError
 
-__all__ = ["DataSet", "DataUnavailable", "Split", "prepare", "search_splits", "test_split"]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Some rows of memory-mapped images that all processes share.
-
-    images (M, height, width, channels) uint8 and labels (M,) int64 hold all rows of their file,
-    sorted by label; indices (n,) int64 says which of them belong to the split.
-    """
-
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
-
-    def __len__(self) -> int:
-        return len(self.indices)
+__all__ = [
+    "DataSet",
+    "DataUnavailable",
+    "Loader",
+    "Split",
+    "prepare",
+    "search_splits",
+    "test_split",
+]
 
 
 def prepare(config: DataConfig, *, download: bool = True) -> DataSet:

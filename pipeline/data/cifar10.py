@@ -3,7 +3,7 @@
 import os
 
 from pipeline.data import image_folder, torchvision_files
-from pipeline.data.source import Source, root_folder, signature
+from pipeline.data.source import Source, root_folder
 from pipeline.errors import UserError
 
 BATCHES = "cifar-10-batches-py"
@@ -33,10 +33,4 @@ def find(root: str | None, *, download: bool) -> Source:
             f"put the images into {folder}, as {BATCHES}/ or as train/<class>/*.png and "
             "test/<class>/*.png; set data.root=DIR or CIFAR10_ROOT to where they are",
         )
-    with os.scandir(batches) as entries:
-        files = sorted((e for e in entries if e.name in FILES), key=lambda e: e.name)
-    return Source(
-        description=f"torchvision files in {batches}",
-        signature=signature(batches, files),
-        decode=lambda: torchvision_files.decode("CIFAR10", folder, batches),
-    )
+    return torchvision_files.source("CIFAR10", folder, batches, FILES)

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from pipeline.data import torchvision_files
-from pipeline.data.source import Source, root_folder, signature
+from pipeline.data.source import Source, root_folder
 
 FILES = {
     f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
@@ -30,13 +30,7 @@ def find(root: str | None, *, download: bool) -> Source:
             f"put the four *-ubyte or *-ubyte.gz files into {raw}; "
             "set data.root=DIR to where FashionMNIST/raw is",
         )
-    with os.scandir(raw) as entries:
-        files = sorted((e for e in entries if e.name in FILES), key=lambda e: e.name)
-    return Source(
-        description=f"torchvision files in {raw}",
-        signature=signature(raw, files),
-        decode=lambda: torchvision_files.decode("FashionMNIST", folder, raw),
-    )
+    return torchvision_files.source("FashionMNIST", folder, raw, FILES)
 
 
 def _unpack(raw: Path) -> None:

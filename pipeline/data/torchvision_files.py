@@ -4,8 +4,10 @@ Owns the download, its stall limit and its error, and is the only module to impo
 """
 
 import io
+import os
 import socket
 import sys
+from collections.abc import Collection
 from contextlib import nullcontext, redirect_stderr
 from http.client import HTTPException
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from pipeline.data.source import Arrays, DataUnavailable, Part, track
+from pipeline.data.source import Arrays, DataUnavailable, Part, Source, signature, track
 from pipeline.errors import UserError
 
 STALL_SECONDS = 20.0
@@ -54,6 +56,17 @@ def _download(name: str, root: Path) -> None:
             _dataset(name)(root, download=True)
         finally:
             socket.setdefaulttimeout(limit)
+
+
+def source(name: str, root: Path, folder: Path, files: Collection[str]) -> Source:
+    """Torchvision's data set `name` in `root`, whose `files` lie in `folder`."""
+    with os.scandir(folder) as entries:
+        present = sorted((e for e in entries if e.name in files), key=lambda e: e.name)
+    return Source(
+        description=f"torchvision files in {folder}",
+        signature=signature(folder, present),
+        decode=lambda: decode(name, root, folder),
+    )
 
 
 def decode(name: str, root: Path, files: Path) -> Arrays:

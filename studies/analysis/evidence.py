@@ -5,18 +5,19 @@ hand: a figure that isn't stored is missing here, and said to be.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-import optuna
 import pandas as pd
 
 from pipeline.config import Config
 from pipeline.errors import UserError
+from pipeline.results import Phase
 from pipeline.tracking import Store, columns
-from studies.analysis import tables
-from studies.search import journal
+from studies.analysis import hyperparameters, tables
+from studies.search.journal import StoredArm, overrides, path, read
 
 CURVES = {
     "epoch": "epoch",
@@ -48,11 +49,11 @@ class Evidence:
     `trials`, `arms` and `comparisons` are the tables. `curves` has one row per epoch of every
     final run that counts (the present best trial's): arm, seed, run_id, step and the columns of
     CURVES, `internals` one per measurement inside the network, with the columns of INTERNALS.
-    `definitions[arm]` is what the arm fixes and searches, flat, and `budgets[arm]` its
-    `trials` and `finals`; both are empty where the journal is gone. `provenance` is one figure
-    per name: commit, versions, data set, fingerprint, machine. `test_evaluations[arm]` counts how
-    often its runs were shown the test set, replays included. `parent` is the study's own run, or
-    empty. `contrasts` are the pairs of arms the question is about.
+    `journal` is every arm as the journal has it, empty where that is gone. `settings[run_id]` is a
+    run's own configuration, flat, as text. `provenance` is one figure per name: commit, versions,
+    data set, fingerprint, machine. `test_evaluations[arm]` counts how often its runs were shown the
+    test set, replays included. `parent` is the study's own run, or empty. `contrasts` are the
+    pairs of arms the question is about.
     """
 
     study: str
@@ -62,70 +63,121 @@ class Evidence:
     arms: pd.DataFrame
     comparisons: pd.DataFrame
     curves: pd.DataFrame
-    definitions: Mapping[str, Mapping[str, Any]]
-    budgets: Mapping[str, Mapping[str, int]]
+    internals: pd.DataFrame
+    journal: Mapping[str, StoredArm]
+    settings: Mapping[str, Mapping[str, str]]
     provenance: Mapping[str, str]
     test_evaluations: Mapping[str, int] = field(default_factory=dict)
     parent: str = ""
-    internals: pd.DataFrame = field(default_factory=pd.DataFrame)
     contrasts: Sequence[tuple[str, str]] = ()
+
+    @cached_property
+    def definitions(self) -> dict[str, Mapping[str, Any]]:
+        """What each arm fixes and searches, flat."""
+        return {name: arm.definition for name, arm in self.journal.items()}
+
+    @cached_property
+    def budgets(self) -> dict[str, dict[str, int]]:
+        """The `trials` and `finals` asked for, by arm."""
+        return {
+            name: {"trials": arm.trials_asked, "finals": arm.finals_asked}
+            for name, arm in self.journal.items()
+        }
+
+    @cached_property
+    def finals(self) -> pd.DataFrame:
+        """The final runs that count: those of each arm's present best trial, by arm and seed."""
+        return tables.counting_finals(self.trials)
+
+    @cached_property
+    def best(self) -> dict[str, "pd.Series[Any]"]:
+        """Each arm's best trial, a row of `trials`; without arms that have none."""
+        rows = {str(arm): tables.best_row(runs) for arm, runs in self.trials.groupby("arm")}
+        return {arm: row for arm, row in rows.items() if row is not None}
+
+    @cached_property
+    def best_overrides(self) -> dict[str, list[str]]:
+        """The override list of each arm's best trial; without arms whose journal is gone."""
+        return {
+            name: overrides(arm.best) for name, arm in self.journal.items() if arm.best is not None
+        }
+
+    @cached_property
+    def learning_rates(self) -> pd.DataFrame:
+        """Every ended trial's learning rate and what it reached (`hyperparameters`)."""
+        return hyperparameters.learning_rates(self.trials, self.journal)
+
+    @cached_property
+    def tolerance(self) -> pd.DataFrame:
+        """How forgiving each arm's learning rate is (`hyperparameters`)."""
+        return hyperparameters.tolerance(self.trials, self.journal)
+
+    @cached_property
+    def importance(self) -> pd.DataFrame:
+        """How much of each arm's search each hyperparameter decided (`hyperparameters`)."""
+        return hyperparameters.importance(list(self.trials["arm"].unique()), self.journal)
+
+    def setting(self, run: "pd.Series[Any]", key: str) -> str:
+        """What a run, a row of `trials`, has of a setting, as text; `None` where it has none."""
+        return self.settings[run["run_id"]].get(key, "None")
+
+    def values(self, arm: str, key: str) -> set[str]:
+        """What an arm's runs have of a setting, as text; what it fixes where none has begun.
+
+        More than one where the setting is searched, or comes along with something that is.
+        """
+        runs = self.trials.loc[self.trials["arm"] == arm, "run_id"]
+        begun = {self.settings[run].get(key, "None") for run in runs}
+        return begun or {str(self.definitions.get(arm, {}).get(key))}
 
 
 def gather(config: Config, store: Store, study: str) -> Evidence:
     """Read a study's evidence; raises UserError where nothing of it is logged."""
-    attributes = _journal(config, study)
+    journal = read(config, study)
     try:
-        found = tables.of_study(store, study)
+        logged = columns(store.runs(store.find_experiment(study)))
+        trials = tables.trials(logged, journal)
+        if trials.empty:
+            raise UserError(f"study={study}: no run is logged in MLflow")
     except UserError as error:
-        if not attributes:
-            raise
-        there = f"its journal {journal.journal_path(config, study)} is there"
-        raise UserError(f"{error}; {there}") from error
-    parents = columns(store.runs(store.find_experiment(study), "tags.phase = 'study'"))
-    tags = parents[0] if parents else {}
-    contrasts: list[list[str]] = next((v.get("contrasts", []) for v in attributes.values()), [])
-    questions = [values["question"] for values in attributes.values()]
-    finals = tables.counting_finals(found["trials"])
-    definitions = {arm: values["definition"] for arm, values in attributes.items()}
-    inside = any(definition.get("trainer.internals") for definition in definitions.values())
-    budget = {
-        arm: {"trials": values["trials"], "finals": values["finals"]}
-        for arm, values in attributes.items()
-    }
+        there = f"; its journal {path(config, study)} is there" if journal else ""
+        raise UserError(f"{error}{there}") from error
+    parent = next((run for run in logged if run.get("tags.phase") == "study"), {})
+    attributes = next((arm.attributes for arm in journal.values()), {})
+    settings = {run["run_id"]: _settings(run) for run in logged}
+    finals = tables.counting_finals(trials)
+    # Each run costs a query per figure: only those that measured are asked.
+    inside = {run for run, own in settings.items() if own.get("trainer.internals") == "True"}
     return Evidence(
         study=study,
-        question=questions[0] if questions else tags.get("tags.question", ""),
-        command=tags.get("tags.command", ""),
-        **found,
+        question=attributes.get("question", parent.get("tags.question", "")),
+        command=parent.get("tags.command", ""),
+        trials=trials,
+        arms=tables.arms(trials),
+        comparisons=tables.comparisons(trials),
         curves=_curves(store, finals, CURVES),
-        definitions=definitions,
-        budgets=budget,
-        provenance=_provenance(tags),
-        test_evaluations=_test_evaluations(store, study),
-        parent=str(tags.get("run_id", "")),
-        internals=_curves(store, finals if inside else finals.iloc[:0], INTERNALS),
-        contrasts=[(a, b) for a, b in contrasts],
+        journal=journal,
+        settings=settings,
+        provenance=_provenance(parent),
+        test_evaluations=_test_evaluations(logged),
+        parent=str(parent.get("run_id", "")),
+        internals=_curves(store, finals[finals["run_id"].isin(inside)], INTERNALS),
+        contrasts=[(a, b) for a, b in attributes.get("contrasts", [])],
     )
 
 
-def _test_evaluations(store: Store, study: str) -> Counter[str]:
+def _settings(run: Mapping[str, Any]) -> dict[str, str]:
+    prefix = "params."
+    return {k.removeprefix(prefix): v for k, v in run.items() if k.startswith(prefix)}
+
+
+def _test_evaluations(logged: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    # Of every final run, whether its figure counts or not: the test set was shown to it.
     counted: Counter[str] = Counter()
-    for run in columns(store.runs(store.find_experiment(study), "tags.phase = 'final'")):
-        if "metrics.test/accuracy" in run:
+    for run in logged:
+        if run.get("tags.phase") == Phase.final and "metrics.test/accuracy" in run:
             counted[run["tags.arm"]] += int(run.get("tags.test_evaluations", 1))
     return counted
-
-
-def _journal(config: Config, study: str) -> dict[str, dict[str, Any]]:
-    if study not in journal.existing(config):
-        return {}
-    kept = journal.reading(config, study)
-    summaries = optuna.get_all_study_summaries(kept)
-    return {
-        s.study_name.partition("/")[2]: s.user_attrs
-        for s in summaries
-        if "definition" in s.user_attrs
-    }
 
 
 def _curves(store: Store, finals: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame:

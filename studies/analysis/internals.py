@@ -1,6 +1,6 @@
-"""What final runs measured inside their networks, as frames, and said in a sentence.
+"""What final runs measured inside their networks, as frames.
 
-Reads `Evidence.internals`; a study has it where its arms set `trainer.internals`.
+Reads `Evidence.internals`; a study has it where its final runs set `trainer.internals`.
 """
 
 from typing import Any, cast
@@ -9,7 +9,6 @@ import pandas as pd
 
 from studies.analysis import statistics
 from studies.analysis.evidence import Evidence
-from studies.report import words
 
 SIDES = {"input": "input of a hidden unit", "output": "what the output layer gets of it"}
 LEVELS = ("p15", "p50", "p85")
@@ -61,33 +60,4 @@ def spans(evidence: Evidence) -> pd.DataFrame:
 def _placed(evidence: Evidence) -> pd.DataFrame:
     """The measurements with the epoch each was taken after, 0 before the first."""
     frame = evidence.internals
-    if frame.empty:
-        columns = {"arm", "seed", "epochs", "variance", "full_squared"}
-        sides = {f"{side}_{p}" for side in SIDES for p in LEVELS}
-        return pd.DataFrame(columns=sorted(columns | sides))
     return frame.assign(epochs=frame.groupby("run_id")["step"].rank(method="dense") - 1)
-
-
-def answer(evidence: Evidence) -> str:
-    """The spread of a hidden unit's input and the gradient's noise, at the start and at the end."""
-    if evidence.internals.empty:
-        return ""
-    wide, loud = spans(evidence), noise(evidence)
-    inputs, noises = [], []
-    for arm in wide["arm"].unique():
-        own, heard = wide[wide["arm"] == arm], loud[loud["arm"] == arm].dropna(subset="mean")
-        ends = [words.significant(own["input"].iloc[i]) for i in (0, -1)]
-        inputs.append(f"from {ends[0]} to {ends[1]} in {arm}")
-        if len(heard):
-            ends = [words.significant(heard["mean"].iloc[i], 2) for i in (0, -1)]
-            noises.append(f"from {ends[0]} to {ends[1]} in {arm}")
-    said = (
-        "Over training the middle 70 % of a typical hidden unit's inputs goes "
-        f"{words.joined(inputs)}"
-    )
-    if noises:
-        said += (
-            "; the variance of a minibatch's gradient goes, in squared lengths of the full "
-            f"gradient, {words.joined(noises)}"
-        )
-    return said + "."

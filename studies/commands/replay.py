@@ -1,14 +1,16 @@
-"""`optstudy replay RUN_ID`: train a logged run again and compare every figure it logged.
+"""optstudy replay RUN_ID
 
-Bit for bit on the same machine and versions: a run depends on its configuration and its images
-alone. Timings are not compared.
+Train a logged run again, from its override list, and compare every figure it logged:
+identical, within tolerance (relative 1e-3), or environment differs, with the difference.
+Exit status 0 for the first two. A final run's test evaluation is counted on that run.
+
+  optstudy replay 4dd07f52d9ab4675986319caee036d88
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.compose import compose, flat, typed
@@ -16,13 +18,34 @@ from pipeline.config import Config
 from pipeline.data import DataSet, prepare
 from pipeline.environment import environment
 from pipeline.errors import UserError, check
-from pipeline.results import Epoch, Outcome
+from pipeline.results import Epoch, Outcome, Phase
 from pipeline.tracking import Store, columns, epoch_metrics, result_metrics
 from pipeline.train import run
+from studies.commands.screen import following
 
 TOLERANCE = 1e-3  # relative; what other versions or processors may change by rounding alone
-TIMINGS = ("seconds", "train_seconds", "images_per_second", "target/seconds")
+# Timings differ every time; the objective follows from others, and older runs don't log it.
+NOT_COMPARED = (
+    "seconds",
+    "train_seconds",
+    "images_per_second",
+    "target/seconds",
+    "best/objective",
+)
 Figures = dict[tuple[str, int], float]  # (metric, step) → value
+
+
+def main(arguments: list[str]) -> None:
+    """Replay one run and say how it compares."""
+    ids = [argument for argument in arguments if "=" not in argument]
+    if len(ids) != 1:
+        raise UserError("RUN_ID: allowed is one run's id, as the last line of train and MLflow say")
+    config = typed(compose([argument for argument in arguments if "=" in argument]))
+    store = Store(config.tracking.uri, config.mlruns_dir)
+    with following() as show:
+        replayed = replay(store, ids[0], show)
+    print(describe(replayed, ids[0]))
+    sys.exit(0 if replayed.verdict in ("identical", "within tolerance") else 1)
 
 
 @dataclass(frozen=True)
@@ -49,7 +72,7 @@ def replay(
     outcome = logged.get("tags.outcome")
     phase = logged.get("tags.phase")
     allowed = "a training that has ended (search, final or train)"
-    trained = phase in ("search", "final", "train") and outcome not in (None, Outcome.failed)
+    trained = phase in set(Phase) and outcome not in (None, Outcome.failed)
     check("run", f"{run_id} ({phase}, {outcome or 'still open'})", trained, allowed)
     overrides = [line for line in store.text(run_id, "overrides.txt").splitlines() if line]
     try:
@@ -60,9 +83,9 @@ def replay(
         raise UserError(f"run {run_id} was logged by version {version}: {error}") from error
     dataset = prepare(config.data)
     differences = _differences(logged, flat(composed), dataset)
-    epochs = int(logged["tags.epochs"])
-    figures = _train_again(config, dataset, str(phase), str(outcome), epochs, on_epoch)
-    if phase == "final":
+    stop = int(logged["tags.epochs"]) if outcome == Outcome.pruned else None
+    figures = _train_again(config, dataset, Phase(str(phase)), stop, on_epoch)
+    if phase == Phase.final:
         store.count_test_evaluation(run_id)
     return judge(_logged_figures(store, run_id, logged), figures, differences)
 
@@ -92,9 +115,8 @@ def _relative(a: float | None, b: float | None) -> float:
 def _train_again(
     config: Config,
     dataset: DataSet,
-    phase: str,
-    outcome: str,
-    epochs: int,
+    phase: Phase,
+    stop: int | None,
     on_epoch: Callable[[Epoch, int], None],
 ) -> Figures:
     figures: Figures = {}
@@ -102,15 +124,12 @@ def _train_again(
     def record(epoch: Epoch) -> bool:
         on_epoch(epoch, config.trainer.epochs)
         figures.update({(name, epoch.step): v for name, v in epoch_metrics(epoch).items()})
-        return outcome == Outcome.pruned and epoch.epoch == epochs  # where its pruner stopped it
+        return epoch.epoch == stop  # where its pruner stopped it
 
-    with TemporaryDirectory() as folder:  # weights are kept of all but a search's trials
-        weights = None if phase == "search" else Path(folder) / "weights.pt"
-        final = phase == "final"
-        result = run(config, dataset, on_epoch=record, final=final, weights=weights)
+    result = run(config, dataset, phase=phase, on_epoch=record)
     for step, closing in [*result.internals, (result.steps, result_metrics(result))]:
         figures |= {(name, step): v for name, v in closing.items()}
-    return {key: v for key, v in figures.items() if key[0] not in TIMINGS and math.isfinite(v)}
+    return {k: v for k, v in figures.items() if k[0] not in NOT_COMPARED and math.isfinite(v)}
 
 
 def _logged_figures(store: Store, run_id: str, logged: Mapping[str, Any]) -> Figures:
@@ -118,7 +137,7 @@ def _logged_figures(store: Store, run_id: str, logged: Mapping[str, Any]) -> Fig
     return {
         (name, step): value
         for name in names
-        if name not in TIMINGS
+        if name not in NOT_COMPARED
         for step, value in store.history(run_id, name)
     }
 
@@ -128,7 +147,7 @@ def _differences(
 ) -> tuple[str, ...]:
     here = environment() | {"data.fingerprint": dataset.fingerprint}
     stored = {key.removeprefix("tags."): str(v) for key, v in logged.items()}
-    found = [
+    differences = [
         f"{key} was {stored.get(key, 'not logged')}, is {value}"
         for key, value in here.items()
         if stored.get(key) != value and key != "git.dirty"
@@ -138,8 +157,8 @@ def _differences(
         before = logged.get(f"params.{key}")
         if str(before) != str(now[key]):
             was = "not logged" if before is None else before
-            found.append(f"{key} was {was}, is {now[key]}")
-    return tuple(found)
+            differences.append(f"{key} was {was}, is {now[key]}")
+    return tuple(differences)
 
 
 def describe(replayed: Replay, run_id: str) -> str:

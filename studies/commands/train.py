@@ -1,22 +1,29 @@
-"""The command `optstudy train`: one logged run with live progress, or Hydra's multirun of many."""
+"""optstudy train [-m] [overrides]
+
+Train once, with live progress; the run is in MLflow under the experiment `train`. With -m,
+Hydra's multirun: one run for every combination of the comma-separated values.
+
+  optstudy train optimizer=momentum optimizer.lr=0.01 trainer.epochs=15
+  optstudy train data.pixels=raw model=mlp_batchnorm optimizer=adam schedule=linear
+  optstudy train trainer.batch_size=full optimizer.lr=0.5        batch gradient descent
+  optstudy train -m optimizer=sgd,adam model=mlp,mlp_batchnorm   four runs
+  optstudy train --cfg job                                       show the configuration
+"""
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline import data
 from pipeline.compose import check_overrides, conf_dir, config_errors, flat, search_path, typed
+from pipeline.data import prepare
 from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.results import Epoch, Result
 from pipeline.train import check_buildable, run
+from studies.commands.screen import following, in_words
 
 
 def main(arguments: list[str]) -> None:
@@ -47,7 +54,7 @@ def main(arguments: list[str]) -> None:
 def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
     """One run under MLflow's experiment `train`; prints how it goes and how it ended."""
     config = typed(composed)
-    dataset = data.prepare(config.data)
+    dataset = prepare(config.data)
     check_buildable(config, dataset)
     from pipeline import tracking  # takes seconds to import: after all that can be refused at once
 
@@ -61,7 +68,6 @@ def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
         tags=tags | environment(),
         texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
     )
-    weights = store.scratch() / f"{run_id}.pt"
     try:
         with following() as show:
 
@@ -70,46 +76,13 @@ def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
                 show(epoch, config.trainer.epochs)
                 return False
 
-            result = run(config, dataset, on_epoch=on_epoch, weights=weights)
-        store.finish(run_id, result, weights=weights if weights.exists() else None)
+            result = run(config, dataset, on_epoch=on_epoch)
+        store.finish(run_id, result)
     except BaseException as error:
         store.interrupt(run_id, str(error) or "interrupted")
         if isinstance(error, KeyboardInterrupt):
-            kept = f"interrupted; the epochs so far are in MLflow, run {run_id}"
-            raise KeyboardInterrupt(kept) from None
+            there = f"interrupted; the epochs so far are in MLflow, run {run_id}"
+            raise KeyboardInterrupt(there) from None
         raise
-    finally:
-        weights.unlink(missing_ok=True)
     print(f"{result.outcome} · {in_words(result)} · {result.seconds:.1f} s · run {run_id}")
     return result
-
-
-@contextmanager
-def following() -> Iterator[Callable[[Epoch, int], None]]:
-    """A live progress bar on the terminal, or a plain line per epoch where there is none."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-
-    def show(epoch: Epoch, epochs: int) -> None:
-        line = (
-            f"epoch {epoch.epoch}/{epochs}  train loss {epoch.train_loss:.4f} "
-            f"accuracy {epoch.train_accuracy:.4f}  validation loss {epoch.val_loss:.4f} "
-            f"accuracy {epoch.val_accuracy:.4f}  lr {epoch.lr:.3g}"
-        )
-        if console.is_terminal:
-            bar.update(task, total=epochs, completed=epoch.epoch, description=line)
-        else:
-            print(line, flush=True)
-
-    with bar:
-        task = bar.add_task("training", total=None)
-        yield show
-
-
-def in_words(result: Result) -> str:
-    """The best epoch, or that there is none."""
-    if result.best is None:
-        return f"no epoch ended, stopped at step {result.steps}"
-    best = result.best
-    return f"best validation accuracy {best.val_accuracy:.4f} at epoch {best.epoch}"

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from studies.analysis.evidence import Evidence
+
 
 def reached(arm: "pd.Series[Any]", unit: bool = True) -> str:
     """`51.2 % test accuracy (95 % interval 50.9 to 51.5, 10 seeds)`."""
@@ -15,6 +17,11 @@ def reached(arm: "pd.Series[Any]", unit: bool = True) -> str:
         seeds = f"95 % interval {low} to {high}, {seeds}"
     what = " test accuracy" if unit else ""
     return f"{points(arm['test_accuracy_mean'])} %{what} ({seeds})"
+
+
+def resume(evidence: Evidence) -> str:
+    """The command that goes on with the study."""
+    return evidence.command or f"optstudy run study={evidence.study}"
 
 
 def points(share: float) -> str:

@@ -3,8 +3,9 @@
 Knows configurations only: no Optuna, no MLflow, no training.
 """
 
+import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +15,24 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.compose import compose, flat, merge, options, override_key, typed
 from pipeline.config import Config, StudyConfig
 from pipeline.errors import UserError, check, did_you_mean
-from studies.search.search_space import Dimension, Space, describe, parse_ranges
+from studies.search.search_space import Dimension, Space, Tuned, describe, parse_ranges
 
 # Overrides of these drive the study; all others say what its runs are.
-STUDY_KEYS = ("study", "sampler", "pruner", "storage", "tracking", "workers", "mlruns_dir", "seed")
+STUDY_KEYS = ("study", "sampler", "pruner", "tracking", "workers", "mlruns_dir", "seed")
 GIVEN = "given"
 ENDS = ("low", "high", "log", "whole")
+PLACES = ("data.root", "data.cache")  # where images lie; what they are is fingerprinted
+
+Choices = Mapping[str, list[Any] | None]  # of every searched key; None for `given`
 
 
 @dataclass(frozen=True)
 class Arm:
     """One setting of the scientific hyperparameters.
 
-    `base` is every override its runs share, the seed and the suggested ones excepted; `samples`
-    holds composed configurations that together have every choice of the space, and the sampler
-    and pruner.
+    `base` is every override its runs share, the seed and the suggested ones excepted. `samples`
+    are composed configurations that together have every choice of the space: examples of its
+    runs, to check and to name defaults. A run's own configuration is composed from its own list.
     """
 
     name: str
@@ -36,21 +40,27 @@ class Arm:
     space: Space
     samples: tuple[DictConfig, ...]
 
+    def policy(self, name: str) -> DictConfig:
+        """The recipe of its `sampler` or `pruner`, one for the whole search.
+
+        Of the longest sample, as hyperband counts on the most epochs that a trial may have.
+        """
+        policy: DictConfig = max(self.samples, key=lambda s: int(s.trainer.epochs))[name]
+        return policy
+
     def definition(self) -> dict[str, Any]:
         """All that makes results of this arm comparable, flat: a change of it is another study."""
-        composed = self.samples[0]
-        fixed = flat(composed)
-        for policy in ("sampler", "pruner"):
-            fixed[policy] = OmegaConf.to_container(composed[policy], resolve=True)
+        fixed = flat(self.samples[0])
+        for name in ("sampler", "pruner"):
+            fixed[name] = OmegaConf.to_container(self.policy(name), resolve=True)
         searched = tuple(dimension.key for dimension in self.space)
-        ignored = ("data.root", "data.cache")  # where images lie; what they are is fingerprinted
-        kept = {k: v for k, v in fixed.items() if k not in ignored and not _under(k, searched)}
-        return kept | describe(self.space)
+        own = {k: v for k, v in fixed.items() if k not in PLACES and not _under(k, searched)}
+        return comparable(own | describe(self.space))
 
 
 @dataclass(frozen=True)
 class Study:
-    """A question ready to be run: `config` holds its budget, sampler, workers and stores.
+    """A question ready to be run: `config` holds its budget, workers and stores.
 
     `fallback` says which data set stands in for which (`cifar10 → digits`), if one does.
     """
@@ -76,9 +86,11 @@ class Study:
         """Seeds the search never used, the same for every arm (paired): seed+1, seed+2, …"""
         return [self.config.seed + 1 + i for i in range(self.budget.finals)]
 
-
-def _under(key: str, groups: Sequence[str]) -> bool:
-    return any(key == group or key.startswith(f"{group}.") for group in groups)
+    def definitions(self, fingerprint: str) -> dict[str, dict[str, Any]]:
+        """Every arm's definition on images of this fingerprint, with what all arms share."""
+        names = sorted(arm.name for arm in self.arms)
+        shared = {"data.fingerprint": fingerprint, "study.arms": names}
+        return {arm.name: arm.definition() | shared for arm in self.arms}
 
 
 def plan(overrides: Sequence[str]) -> Study:
@@ -89,17 +101,42 @@ def plan(overrides: Sequence[str]) -> Study:
     driving = [o for o in overrides if override_key(o).split(".")[0] in STUDY_KEYS]
     running = [o for o in overrides if o not in driving]
     config = typed(compose(driving))
-    budget = config.study
-    assert budget is not None
-    read = [_arm(name, budget, driving, running) for name in budget.arms]
-    arms = tuple(arm for arm, _ in read)
-    for override in sorted(set.intersection(*(unused for _, unused in read))):
-        spans = {k for arm in arms for d in arm.space for r in d.ranges.values() for k in r}
-        near = did_you_mean(
-            override_key(override), [f"search_space.{k}.{end}" for k in spans for end in ENDS]
-        )
-        raise UserError(f"{override}: study {budget.name} searches no such range{near}")
-    return Study(budget.name, config, arms, tuple(overrides))
+    assert config.study is not None
+    planned = [_arm(name, config.study, driving, running) for name in config.study.arms]
+    _check_ranges_used(config.study, [arm for arm, _ in planned], [left for _, left in planned])
+    return Study(config.study.name, config, tuple(arm for arm, _ in planned), tuple(overrides))
+
+
+def check_same_experiment(
+    name: str, asked: Mapping[str, Mapping[str, Any]], stored: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Raise UserError, naming the first difference, where `stored` is another experiment.
+
+    Both hold an arm's definition by its name. What was stored may lack settings younger than it.
+    """
+    defaults = flat(compose())
+    for arm, definition in stored.items():
+        before, now = comparable(definition), asked.get(arm, next(iter(asked.values())))
+        for key in sorted(before.keys() | now.keys(), key=lambda k: (k != "study.arms", k)):
+            if (was := before.get(key, defaults.get(key))) != now.get(key):
+                raise UserError(
+                    f"study={name} was begun with {key}={was} (arm {arm}), now "
+                    f"{now.get(key)}: two different experiments; give the new one a name of its "
+                    "own, study.name=…"
+                )
+
+
+def comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition as JSON keeps it, without the keys that name code (`_target_`, `_partial_`).
+
+    Where a sampler's or pruner's code lies is no part of an experiment: moving it changes none.
+    """
+
+    def named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in pairs if not key.startswith("_")}
+
+    plain: dict[str, Any] = json.loads(json.dumps(definition), object_pairs_hook=named)
+    return plain
 
 
 def _arm(
@@ -107,62 +144,61 @@ def _arm(
 ) -> tuple[Arm, set[str]]:
     """One arm, and the range overrides that it has no use for."""
     own = {override_key(o): o for o in budget.arms[name]}
-    search = {key: _choices(key, budget.search[key]) for key in budget.search}
-    for override in running:
-        key, _, value = override.partition("=")
-        if key in own and not key.startswith("search_space."):
-            raise UserError(
-                f"{override}: arm {name} of study {budget.name} sets {key}; to change the arm: "
-                f"'study.arms.{name}=[…]' with study.name=…"
-            )
-        if search.get(key):  # optimizer=adam narrows a search over optimizers to that one
-            search[key] = [value]
-    running = [o for o in running if not search.get(override_key(o))]
+    search, running = _narrowed(name, budget, own, running)
     merged = merge(budget.fixed, own.values(), running)
     ranged = [o for o in merged if o.startswith("search_space.")]
     base = [o for o in merged if o not in ranged]
     fixed = {override_key(o) for o in base}
-    for key in (key for key in search if search[key] and key in fixed):
+    for key in (key for key, choices in search.items() if choices and key in fixed):
         source = f"arm {name}" if key in own else "study.fixed"
         raise UserError(f"{source} sets {key}, which study.search searches: one of the two only")
+    samples, unused = _samples([*base, *driving], search, ranged)
+    space = tuple(_dimension(name, key, search[key], samples, own, fixed) for key in search)
+    return Arm(name, tuple(base), space, tuple(samples)), unused
 
-    samples, unused = [], set(ranged)
-    for n in range(max([1, *(len(choices) for choices in search.values() if choices)])):
-        # The n-th choice of every searched key at once: composing is slow, and they don't interact.
-        chosen = [f"{key}={c[n % len(c)]}" for key, c in search.items() if c]
-        samples.append(compose([*base, *driving, *chosen]))
-        unused -= _apply(ranged, samples[-1])
-    space = []
-    for key, choices in search.items():
-        names = choices or [_given(name, key, samples[0])]
-        ranges, settings = {}, {}
-        for choice, sample in zip(map(str, names), samples, strict=False):
-            declared = OmegaConf.select(sample, f"search_space.{key}", default={})
-            found = parse_ranges(key, declared)
-            for tuned in found.keys() & own.keys():
-                raise UserError(f"arm {name} sets {tuned}, which the study searches in every arm")
-            ranges[choice] = {k: span for k, span in found.items() if k not in fixed}
-            set_by_choice = flat(sample, (key,)) if key in sample else {}
-            settings[choice] = {k: v for k, v in set_by_choice.items() if k not in ranges[choice]}
-        space.append(Dimension(key, tuple(names), ranges, settings, given=not choices))
-    return Arm(name, tuple(base), tuple(space), tuple(samples)), unused
+
+def _narrowed(
+    arm: str, budget: StudyConfig, own: Mapping[str, str], running: list[str]
+) -> tuple[Choices, list[str]]:
+    """What is searched once the command line has its say, and what it says of the runs beside."""
+    search = {key: _choices(key, value) for key, value in budget.search.items()}
+    rest = []
+    for override in running:
+        key, _, value = override.partition("=")
+        if key in own and not key.startswith("search_space."):
+            raise UserError(
+                f"{override}: arm {arm} of study {budget.name} sets {key}; to change the arm: "
+                f"'study.arms.{arm}=[…]' with study.name=…"
+            )
+        if search.get(key):  # optimizer=adam narrows a search over optimizers to that one
+            search[key] = [value]
+        else:
+            rest.append(override)
+    return search, rest
 
 
 def _choices(key: str, value: Any) -> list[Any] | None:
-    """The choices of a searched key; None for `given`."""
     listed = isinstance(value, list) and len(value) > 0 and len(set(map(str, value))) == len(value)
     check(f"study.search.{key}", value, listed or value == GIVEN, "a list of choices, or given")
     return value if listed else None
 
 
-def _given(arm: str, key: str, composed: DictConfig) -> str:
-    name = OmegaConf.select(composed, f"{key}.name")
-    if name is None:
-        raise UserError(f"study.search.{key}=given: allowed for config groups only (arm {arm})")
-    return str(name)
+def _samples(
+    base: list[str], search: Choices, ranged: Sequence[str]
+) -> tuple[list[DictConfig], set[str]]:
+    """Configurations that together have every choice, and the range overrides none has use for.
+
+    The n-th choice of every searched key at once: composing is slow, and they don't interact.
+    """
+    samples, unused = [], set(ranged)
+    for n in range(max([1, *(len(choices) for choices in search.values() if choices)])):
+        chosen = [f"{key}={c[n % len(c)]}" for key, c in search.items() if c]
+        samples.append(compose([*base, *chosen]))
+        unused -= _apply(ranged, samples[-1])
+    return samples, unused
 
 
-def _apply(ranged: Sequence[str], composed: DictConfig) -> set[str]:
+def _apply(ranged: Iterable[str], composed: DictConfig) -> set[str]:
     """Set the range overrides that `composed` has a place for; returns those."""
     applied = set()
     for override in ranged:
@@ -172,3 +208,45 @@ def _apply(ranged: Sequence[str], composed: DictConfig) -> set[str]:
             OmegaConf.update(composed, key, value)
             applied.add(override)
     return applied
+
+
+def _dimension(
+    arm: str,
+    key: str,
+    choices: list[Any] | None,
+    samples: Sequence[DictConfig],
+    own: Mapping[str, str],
+    fixed: set[str],
+) -> Dimension:
+    """One searched key; what its choices' YAMLs declare and nothing has fixed is tuned."""
+    names = choices or [_given(arm, key, samples[0])]
+    tuned: list[Tuned] = []
+    settings = {}
+    for choice, sample in zip(map(str, names), samples, strict=False):
+        ranges = parse_ranges(key, OmegaConf.select(sample, f"search_space.{key}", default={}))
+        for set_by_arm in ranges.keys() & own.keys():
+            raise UserError(f"arm {arm} sets {set_by_arm}, which the study searches in every arm")
+        free = {k: span for k, span in ranges.items() if k not in fixed}
+        tuned += [Tuned(key, choice, k, span) for k, span in free.items()]
+        brought = flat(sample, (key,)) if key in sample else {}
+        settings[choice] = {k: v for k, v in brought.items() if k not in free}
+    return Dimension(key, tuple(names), tuple(tuned), settings, given=choices is None)
+
+
+def _given(arm: str, key: str, composed: DictConfig) -> str:
+    name = OmegaConf.select(composed, f"{key}.name")
+    if name is None:
+        raise UserError(f"study.search.{key}=given: allowed for config groups only (arm {arm})")
+    return str(name)
+
+
+def _check_ranges_used(budget: StudyConfig, arms: Sequence[Arm], unused: list[set[str]]) -> None:
+    for override in sorted(set.intersection(*unused)):
+        tuned = {t.key for arm in arms for dimension in arm.space for t in dimension.tuned}
+        ends = [f"search_space.{key}.{end}" for key in tuned for end in ENDS]
+        near = did_you_mean(override_key(override), ends)
+        raise UserError(f"{override}: study {budget.name} searches no such range{near}")
+
+
+def _under(key: str, groups: Sequence[str]) -> bool:
+    return any(key == group or key.startswith(f"{group}.") for group in groups)

@@ -11,9 +11,11 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hydra.utils import instantiate
 from scipy.stats import qmc
 
 from pipeline.errors import UserError
+from studies.search.arms import Arm, Study
 from studies.search.search_space import Space, suggest
 
 Point = dict[str, Any]
@@ -43,14 +45,11 @@ class _Recorder:
 
 def names(space: Space) -> list[str]:
     """Every parameter the space can suggest, whichever choices are taken."""
-    found: list[str] = []
+    parameters: list[str] = []
     for dimension in space:
-        if len(dimension.choices) > 1:
-            found.append(dimension.key)
-        for choice, ranges in dimension.ranges.items():
-            suffixes = (key.removeprefix(dimension.key) for key in ranges)
-            found += [f"{dimension.key}.{choice}{suffix}" for suffix in suffixes]
-    return found
+        parameters += [dimension.key] if len(dimension.choices) > 1 else []
+        parameters += [tuned.parameter for tuned in dimension.tuned]
+    return parameters
 
 
 def sobol(space: Space, trials: int, seed: int) -> list[Point]:
@@ -106,3 +105,14 @@ def grid(space: Space, trials: int, seed: int, *, points: int) -> list[Point]:
         allowed = f"1 to the {len(combinations)} points of the grid (sampler.points={points})"
         raise UserError(f"study.trials={trials}: allowed is {allowed}")
     return combinations[:trials]
+
+
+def design(study: Study, arm: Arm) -> list[Point] | None:
+    """The arm's points where its sampler lays them out beforehand (grid, qmc), else None."""
+    recipe = arm.policy("sampler")
+    if "design" not in recipe:
+        return None
+    points: list[Point] = instantiate(recipe.design)(
+        arm.space, study.budget.trials, study.config.seed
+    )
+    return points

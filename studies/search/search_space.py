@@ -6,11 +6,11 @@ ranges drops out of TPE's joint model; the override it maps to does not (`optimi
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from pipeline.errors import UserError, check
+from pipeline.errors import UserError, check, is_number
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,53 @@ class Range:
     log: bool = False
     whole: bool = False
 
+    def place(self, value: float) -> float:
+        """Where a value lies: 0 at `low`, 1 at `high`, in log space where the range is."""
+        scale = math.log if self.log else float
+        low, high, x = (scale(v) for v in (self.low, self.high, value))
+        return (x - low) / (high - low)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A hyperparameter that `choice` of the searched key `group` brings along.
+
+    `optimizer`, `adam`, `optimizer.lr`: learning rates of two optimizers are two hyperparameters.
+    """
+
+    group: str
+    choice: str
+    key: str
+    range: Range
+
+    @property
+    def parameter(self) -> str:
+        """Its name inside Optuna: `optimizer.adam.lr`."""
+        return f"{self.group}.{self.choice}{self.key.removeprefix(self.group)}"
+
+    @property
+    def label(self) -> str:
+        """Its name in tables and definitions: `optimizer.lr (adam)`."""
+        return f"{self.key} ({self.choice})"
+
 
 @dataclass(frozen=True)
 class Dimension:
-    """One searched key: its choices, and the ranges that each choice brings along.
+    """One searched key: its choices, and the hyperparameters that each choice brings along.
 
     `given` means the arm itself has set the key to its one choice, so that suggesting it would
-    only repeat the arm. `ranges[choice]` is override key → Range; `settings[choice]` is what the
-    choice sets and nobody searches.
+    only repeat the arm. `settings[choice]` is what the choice sets and nobody searches.
     """
 
     key: str
     choices: tuple[Any, ...]
-    ranges: Mapping[str, Mapping[str, Range]]
-    settings: Mapping[str, Mapping[str, Any]]
+    tuned: tuple[Tuned, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] | None = None
     given: bool = False
+
+    def tuned_by(self, choice: Any) -> Iterator[Tuned]:
+        """The hyperparameters of one choice."""
+        return (tuned for tuned in self.tuned if tuned.choice == str(choice))
 
 
 Space = tuple[Dimension, ...]
@@ -55,18 +87,18 @@ def suggest(trial: Suggests, space: Space) -> list[str]:
     overrides: list[str] = []
     for dimension in space:
         choice = dimension.choices[0]
-        if len(dimension.choices) > 1:
+        if len(dimension.choices) > 1:  # a single choice is no hyperparameter to a sampler
             choice = trial.suggest_categorical(dimension.key, dimension.choices)
         if not dimension.given:
             overrides.append(f"{dimension.key}={choice}")
-        for key, span in dimension.ranges[str(choice)].items():
-            name = f"{dimension.key}.{choice}{key.removeprefix(dimension.key)}"
+        for tuned in dimension.tuned_by(choice):
+            name, span = tuned.parameter, tuned.range
             value: float
             if span.whole:
                 value = trial.suggest_int(name, int(span.low), int(span.high), log=span.log)
             else:
                 value = trial.suggest_float(name, span.low, span.high, log=span.log)
-            overrides.append(f"{key}={value!r}")
+            overrides.append(f"{tuned.key}={value!r}")  # repr: the very float, when read again
     return overrides
 
 
@@ -75,35 +107,46 @@ def parse_ranges(key: str, declared: Mapping[str, Any]) -> dict[str, Range]:
 
     Raises UserError for an unknown or missing field, low ≥ high, or a log range from 0 or below.
     """
-    ranges: dict[str, Range] = {}
-    for name, fields in declared.items():
-        where = f"search_space.{key}.{name}"
-        try:
-            span = Range(**fields)
-        except TypeError:
-            allowed = "{low, high} and optionally log and whole (true or false)"
-            raise UserError(f"{where}={fields}: allowed is {allowed}") from None
-        for side in ("low", "high"):
-            value = getattr(span, side)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            fits = number and math.isfinite(value) and (not span.whole or value == int(value))
-            check(f"{where}.{side}", value, fits, "a whole number" if span.whole else "a number")
-        if span.low >= span.high:
-            raise UserError(f"{where}.low={span.low}: allowed is below {where}.high={span.high}")
-        if span.log and span.low <= 0:
-            raise UserError(f"{where}.low={span.low}: allowed on a log scale is above 0")
-        ranges[f"{key}.{name}"] = span
-    return ranges
+    return {
+        f"{key}.{name}": _range(f"search_space.{key}.{name}", fields)
+        for name, fields in declared.items()
+    }
+
+
+def _range(where: str, fields: Mapping[str, Any]) -> Range:
+    try:
+        span = Range(**fields)
+    except TypeError:
+        allowed = "{low, high} and optionally log and whole (true or false)"
+        raise UserError(f"{where}={fields}: allowed is {allowed}") from None
+    for side in ("low", "high"):
+        value = getattr(span, side)
+        fits = is_number(value) and math.isfinite(value) and (not span.whole or value % 1 == 0)
+        check(f"{where}.{side}", value, fits, "a whole number" if span.whole else "a number")
+    if span.low >= span.high:
+        raise UserError(f"{where}.low={span.low}: allowed is below {where}.high={span.high}")
+    if span.log and span.low <= 0:
+        raise UserError(f"{where}.low={span.low}: allowed on a log scale is above 0")
+    return span
 
 
 def describe(space: Space) -> dict[str, Any]:
-    """The space as flat, comparable, JSON-ready data."""
+    """The space as flat, comparable, JSON-ready data; `searched` reads its ranges back."""
     described: dict[str, Any] = {}
     for dimension in space:
         described[f"study.search.{dimension.key}"] = list(dimension.choices)
-        for choice, ranges in dimension.ranges.items():
-            for key, span in ranges.items():
-                described[f"search_space.{key} ({choice})"] = asdict(span)
-            for key, value in dimension.settings[choice].items():
-                described[f"{key} ({choice})"] = value
+        described |= {f"search_space.{t.label}": asdict(t.range) for t in dimension.tuned}
+        for choice, settings in (dimension.settings or {}).items():
+            described |= {f"{key} ({choice})": value for key, value in settings.items()}
     return described
+
+
+def searched(definition: Mapping[str, Any]) -> list[Tuned]:
+    """The hyperparameters that an arm with this stored definition tunes."""
+    prefix, tuned = "study.search.", []
+    for group in (key.removeprefix(prefix) for key in definition if key.startswith(prefix)):
+        for name, span in definition.items():
+            key, _, choice = name.removeprefix("search_space.").partition(" (")
+            if name.startswith(f"search_space.{group}.") and choice:
+                tuned.append(Tuned(group, choice.removesuffix(")"), key, Range(**span)))
+    return tuned

@@ -1,42 +1,92 @@
-"""Worker processes: each trains one run at a time, on one torch thread, and reports every epoch.
+"""Workers: each trains one run at a time, on one torch thread, and reports every epoch.
 
-A worker knows no study: it gets an override list, composes it and calls `pipeline.train.run`.
-Only the process that started it writes to the journal and to MLflow.
+A worker knows no study: it gets an override list and the fingerprint of the images, composes the
+one, has the other, and trains. A task carries no path and a result brings the weights along, so
+a worker may be anywhere. Only the process that started it writes to the journal and to MLflow.
 """
 
 import multiprocessing
 import os
+import platform
 import signal
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
+from typing import Protocol, TypeVar
 
-from pipeline import compose, train
+import joblib
+
+from pipeline import train
+from pipeline.compose import compose, typed
 from pipeline.data import DataSet
-from pipeline.results import Epoch, Outcome, Result
+from pipeline.environment import code_fingerprint
+from pipeline.errors import check
+from pipeline.results import Epoch, Outcome, Phase, Result
 
 
 @dataclass(frozen=True)
 class Task:
-    """One run to train; `weights` is where the best epoch's go, for final runs."""
+    """One run to train, on the images of this fingerprint."""
 
     overrides: tuple[str, ...]
-    dataset: DataSet
-    final: bool = False
-    weights: Path | None = None
+    fingerprint: str
+    phase: Phase
 
 
-class Worker:
-    """One process and the pipe to it; the process ends when the pipe does."""
+@dataclass(frozen=True)
+class Ready:
+    """A worker's first report: where it is, and the fingerprints of its code and its images."""
 
-    def __init__(self) -> None:
+    where: str
+    code: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker's last report, made for it: it can't be heard any more. No verdict on its task."""
+
+    reason: str
+
+
+class Worker(Protocol):
+    """Whoever trains: a process here, an actor of a cluster, this very process in a test."""
+
+    def send(self, message: Task | bool) -> None:
+        """A task, or, in answer to an epoch, whether the run is to stop there."""
+
+    def receive(self) -> Ready | Epoch | Result | Lost:
+        """The next report; waits for it. First of all `Ready`; after a task its epochs, each of
+        which wants an answer, and then its result; `Lost` at any time, and nothing after it.
+        """
+
+    def stop(self) -> None:
+        """End it, whatever it is doing."""
+
+
+W = TypeVar("W", bound=Worker)
+
+
+class Workers(Protocol[W]):
+    """A kind of worker: makes them, and knows which of them have something to say."""
+
+    def start(self) -> W:
+        """One more worker; returns at once, it reports `Ready` when it is."""
+
+    def reporting(self, workers: Sequence[W], timeout: float) -> list[W]:
+        """Those that can be received from, within `timeout` seconds."""
+
+
+class LocalWorker:
+    """A process on this machine and the pipe to it; the process ends when the pipe does."""
+
+    def __init__(self, dataset: DataSet) -> None:
+        # Spawned, not forked: torch's threads and MLflow's connections don't survive a fork.
         context = multiprocessing.get_context("spawn")
         self.connection, remote = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(remote,), daemon=True)
+        self.process = context.Process(target=_serve, args=(remote, dataset), daemon=True)
         # Ctrl-C is the coordinator's to handle. Inherited, so that it holds while the process
         # still starts; it imports torch for seconds before it could say so itself.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -45,62 +95,79 @@ class Worker:
         remote.close()
 
     def send(self, message: Task | bool) -> None:
-        """A task, or whether a run is to stop; one that can't hear it is found out by `receive`."""
+        """Say it; a worker that can't hear it is found out by `receive`."""
         with suppress(OSError):
             self.connection.send(message)
 
-    def receive(self) -> Epoch | Result:
-        """The next report; a process that died is a failed run."""
+    def receive(self) -> Ready | Epoch | Result | Lost:
+        """The next report; a process that died is lost."""
         try:
-            report: Epoch | Result = self.connection.recv()
+            report: Ready | Epoch | Result = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            error = f"the worker process died (exit code {self.process.exitcode})"
-            return Result(Outcome.failed, 0, 0, 0.0, None, error=error)
+            return Lost(f"the worker process died (exit code {self.process.exitcode})")
         return report
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process."""
         self.process.terminate()
         self.process.join()
         self.connection.close()
 
 
-def reporting(workers: Sequence[Worker], timeout: float) -> list[Worker]:
-    """Those of the workers that have something to say, within `timeout` seconds."""
-    ready = wait([worker.connection for worker in workers], timeout)
-    return [worker for worker in workers if worker.connection in ready]
+@dataclass(frozen=True)
+class LocalWorkers:
+    """Processes on this machine; they read the images where this one found them."""
+
+    dataset: DataSet
+
+    def start(self) -> LocalWorker:
+        """One more process."""
+        return LocalWorker(self.dataset)
+
+    def reporting(self, workers: Sequence[LocalWorker], timeout: float) -> list[LocalWorker]:
+        """Those whose pipe holds a report, or has ended."""
+        speaking = wait([worker.connection for worker in workers], timeout)
+        return [worker for worker in workers if worker.connection in speaking]
 
 
-def available_cores() -> int:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def pool_size(asked: int | str, runs: int) -> int:
+    """`workers` as a number: `auto` is one per core this process may use; never more than runs."""
+    # joblib knows the process's affinity and the container's share of the machine.
+    cores: int = joblib.cpu_count() if asked == "auto" else int(asked)
+    return max(1, min(cores, runs))
 
 
-def _work(connection: Connection) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def ready(dataset: DataSet) -> Ready:
+    """What a worker in this process reports first."""
+    where = f"process {os.getpid()} on {platform.node()}"
+    return Ready(where, code_fingerprint(), dataset.fingerprint)
+
+
+def training(task: Task, dataset: DataSet) -> Generator[Epoch, bool, Result]:
+    """Train a task: yields its epochs, is sent whether to stop there, returns the result.
+
+    Whatever training raises is a failed run, with the traceback as its error.
+    """
     try:
-        while True:
-            task: Task = connection.recv()
-            connection.send(_train(task, lambda epoch: _ask(connection, epoch)))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the coordinator is gone
-
-
-def _ask(connection: Connection, epoch: Epoch) -> bool:
-    connection.send(epoch)
-    return bool(connection.recv())
-
-
-def _train(task: Task, on_epoch: Callable[[Epoch], bool]) -> Result:
-    try:
-        settings = compose.typed(compose.compose(task.overrides))
-        return train.run(
-            settings, task.dataset, on_epoch=on_epoch, final=task.final, weights=task.weights
-        )
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        raise
+        has = dataset.fingerprint
+        check("data.fingerprint", task.fingerprint, task.fingerprint == has, f"this worker's {has}")
+        config = typed(compose(task.overrides))
+        return (yield from train.training(config, dataset, phase=task.phase))
     except Exception:
         return Result(Outcome.failed, 0, 0, 0.0, None, error=traceback.format_exc())
+
+
+def _serve(connection: Connection, dataset: DataSet) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the coordinator is gone
+        connection.send(ready(dataset))
+        while True:
+            run = training(connection.recv(), dataset)
+            try:
+                report = next(run)
+                while True:
+                    connection.send(report)
+                    report = run.send(connection.recv())
+            except StopIteration as end:
+                connection.send(end.value)

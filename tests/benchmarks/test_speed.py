@@ -17,7 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline import trainer
-from pipeline.data import Split
+from pipeline.config import Pixels, TrainerConfig
+from pipeline.data import Loader, Split
 from pipeline.model import mlp
 
 CPU = torch.device("cpu")
@@ -44,25 +45,16 @@ def synthetic() -> Split:
 def loop(split: Split) -> Callable[[], None]:
     """One epoch of `trainer.fit`; a validation of two images costs nothing."""
     held_out = Split(split.images, split.labels, torch.arange(2))
+    generator = torch.Generator().manual_seed(0)
+    train = Loader(split, Pixels.centered, CPU, BATCH, generator)
+    validation = Loader(held_out, Pixels.centered, CPU, trainer.CHUNK)
     model = mlp(3072, 10, hidden=[100], batchnorm="after")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, fused=True)
     scheduler = LambdaLR(optimizer, lambda step: 1.0)
 
     def epoch() -> None:
-        records = trainer.fit(
-            model,
-            optimizer,
-            scheduler,
-            split,
-            held_out,
-            epochs=1,
-            batch_size=BATCH,
-            loss="log",
-            pixels="centered",
-            precision="fp32",
-            generator=torch.Generator().manual_seed(0),
-            device=CPU,
-        )
+        settings = TrainerConfig(epochs=1)
+        records = trainer.fit(model, optimizer, scheduler, train, validation, settings)
         assert len(list(records)) == 1
 
     return epoch

@@ -1,22 +1,27 @@
 """Small splits and networks, and a run of the training loop that notes what it saw."""
 
+import io
 from collections.abc import Callable
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from pipeline import train, trainer
-from pipeline.compose import compose, typed
-from pipeline.data import Split
-from pipeline.results import Epoch
+from pipeline.compose import compose, conf_dir, typed
+from pipeline.config import Config, Loss, Pixels, TrainerConfig
+from pipeline.data import Loader, Split
+from pipeline.results import Epoch, Evaluation, Result
+from pipeline.trainer import evaluate  # itself, where a test puts another in its place
 
 torch.set_num_threads(1)  # as runs have; more of them are slower where the cores are busy
 CPU = torch.device("cpu")
 CLASSES = 3
+GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 
 
 def split(size: int, seed: int = 0) -> Split:
@@ -37,6 +42,15 @@ def network(*, batchnorm: bool = False, hidden: bool = True) -> nn.Sequential:
         return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), *norm, nn.Linear(5, CLASSES))
 
 
+def loader(images: Split, pixels: Pixels = Pixels.centered) -> Loader:
+    """A split in its own order, in the chunks an evaluation takes."""
+    return Loader(images, pixels, CPU, trainer.CHUNK)
+
+
+def evaluated(model: nn.Module, images: Split, loss: Loss = Loss.log) -> Evaluation:
+    return evaluate(model, loader(images), loss)
+
+
 class Recorded:
     """A run of `trainer.fit`: its records, and what every update and forward pass saw."""
 
@@ -46,24 +60,19 @@ class Recorded:
         self.weights: list[list[Tensor]] = [self.parameters()]
         self.rows: list[list[int]] = []  # of every forward pass in training mode
         self.checked: list[int] = []  # updates made before every forward pass in eval mode
-        settings: dict[str, Any] = {
-            "epochs": 1,
-            "batch_size": len(training),
-            "loss": "log",
-            "pixels": "centered",
-            "precision": "fp32",
-            "generator": torch.Generator().manual_seed(0),
-            "device": CPU,
-            "validation": split(7, seed=1),
-        }
+        pixels = changes.pop("pixels", Pixels.centered)
+        generator = torch.Generator().manual_seed(0)
+        size = changes.pop("batch_size", len(training))
+        train = Loader(training, pixels, CPU, size, generator)
+        validation = loader(changes.pop("validation", split(7, seed=1)), pixels)
         optimizer = torch.optim.SGD(model.parameters(), lr=changes.pop("lr", 0.1))
         optimizer.register_step_pre_hook(lambda *_: self.gradients.append(self.gradient()))
         optimizer.register_step_post_hook(lambda *_: self.weights.append(self.parameters()))
         model.register_forward_pre_hook(self._see)
         scheduler = LambdaLR(optimizer, lambda step: 1.0)
-        settings |= changes
-        self.scale = 255 if settings["pixels"] == "centered" else 1
-        self.records = list(trainer.fit(model, optimizer, scheduler, training, **settings))
+        self.scale = 255 if pixels is Pixels.centered else 1
+        settings = TrainerConfig(**{"epochs": 1} | changes)
+        self.records = list(trainer.fit(model, optimizer, scheduler, train, validation, settings))
 
     def parameters(self) -> list[Tensor]:
         return [p.detach().clone() for p in self.model.parameters()]
@@ -99,9 +108,28 @@ def softmax(logits: Any) -> Any:
     return e / e.sum(1, keepdims=True)
 
 
-def configured(*overrides: str) -> Any:
-    base = ["data=digits", "trainer.epochs=2", "model.hidden=[8]"]
-    return typed(compose([*base, *overrides]))
+@cache
+def chosen(*groups: str) -> DictConfig:
+    """Composing takes a twentieth of a second: each choice of YAMLs is composed once."""
+    return compose(groups)
+
+
+def merged(*overrides: str) -> DictConfig:
+    """What `compose` returns, the values among the overrides put in without Hydra."""
+    groups = [o for o in overrides if o.partition("=")[0] in GROUPS]
+    values = OmegaConf.from_dotlist([o for o in overrides if o not in groups])
+    config = OmegaConf.merge(chosen(*groups), values)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def config_of(*overrides: str) -> Config:
+    return typed(merged(*overrides))
+
+
+def configured(*overrides: str) -> Config:
+    """Of a small run."""
+    return config_of("data=digits", "trainer.epochs=2", "model.hidden=[8]", *overrides)
 
 
 def noting(epochs: list[Epoch]) -> Callable[[Epoch], bool]:
@@ -114,7 +142,9 @@ def noting(epochs: list[Epoch]) -> Callable[[Epoch], bool]:
     return note
 
 
-def reloaded(config: Any, weights: Path) -> nn.Module:
+def reloaded(config: Config, result: Result) -> nn.Module:
+    """A model with the weights that a result brings home."""
+    assert result.weights is not None
     model = train.build_model(config, 64, 10)
-    model.load_state_dict(torch.load(weights))
+    model.load_state_dict(torch.load(io.BytesIO(result.weights)))
     return model

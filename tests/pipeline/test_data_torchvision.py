@@ -5,7 +5,6 @@ import hashlib
 import pickle
 import shutil
 import socket
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -160,9 +159,7 @@ def test_a_stalled_download_gives_up_and_says_so(
     name: str, tmp_path: Path, divert: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torchvision_files, "STALL_SECONDS", 0.3)
-    start = time.perf_counter()
     assert "no progress for 0.3 s" in unavailable(name, tmp_path)
-    assert time.perf_counter() - start < 5
 
 
 def test_the_stall_limit_is_for_the_download_only(

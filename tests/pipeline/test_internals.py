@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from recording import CPU, configured, noting, reloaded, softmax
+from recording import configured, loader, noting, reloaded, softmax
 from torch import Tensor, nn
 
 from pipeline import data, internals, train, trainer
+from pipeline.config import Loss
 from pipeline.data import DataSet
 from pipeline.errors import UserError
 from pipeline.model import mlp
-from pipeline.results import Epoch, Result
+from pipeline.results import Epoch, Phase, Result
 
 CLASSES = 3
 FIGURES = {
@@ -38,7 +39,7 @@ def batches(count: int = 4, size: int = 5) -> list[tuple[Tensor, Tensor]]:
 
 
 def mean_log_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    return trainer.summed_loss(logits, labels, "log") / len(labels)
+    return trainer.summed_loss(logits, labels, Loss.log) / len(labels)
 
 
 # A hidden unit's input and output
@@ -228,11 +229,10 @@ def traced(
 
 @pytest.mark.parametrize("model", ["mlp", "mlp_batchnorm"])
 def test_a_measured_run_has_the_losses_and_test_accuracy_of_an_unmeasured_one(
-    model: str, digits: DataSet, tmp_path: Path
+    model: str, digits: DataSet
 ) -> None:
-    with_, epochs, without = traced(
-        digits, f"model={model}", "trainer.epochs=3", final=True, weights=tmp_path / "weights.pt"
-    )
+    overrides = [f"model={model}", "trainer.epochs=3"]
+    with_, epochs, without = traced(digits, *overrides, phase=Phase.final)
     assert len(epochs) == 3
     assert with_.test is not None and with_.test == without.test
     assert (measured_at(with_), measured_at(without)) == ([0, 11, 22, 33], [])
@@ -245,22 +245,18 @@ def measured_at(result: Result) -> list[int]:
     return [step for step, figures in result.internals if figures]
 
 
-@pytest.mark.parametrize("kind", ["final", "train"])
+@pytest.mark.parametrize("phase", [Phase.final, Phase.train])
 def test_final_and_train_runs_are_measured_before_the_first_epoch_and_after_each(
-    kind: str, digits: DataSet, tmp_path: Path
+    phase: Phase, digits: DataSet
 ) -> None:
-    weights = tmp_path / "weights.pt" if kind == "train" else None
-    config = configured("trainer.internals=true")
-    result = train.run(config, digits, final=kind == "final", weights=weights)
+    result = train.run(configured("trainer.internals=true"), digits, phase=phase)
     assert measured_at(result) == [0, 11, 22]
     assert all(figures.keys() == FIGURES for _, figures in result.internals)
 
 
-def test_a_run_that_reaches_its_target_is_measured_where_it_ends(
-    digits: DataSet, tmp_path: Path
-) -> None:
+def test_a_run_that_reaches_its_target_is_measured_where_it_ends(digits: DataSet) -> None:
     overrides = ["trainer.internals=true", "trainer.target=0.01", "trainer.checks=11"]
-    result = train.run(configured(*overrides), digits, weights=tmp_path / "weights.pt")
+    result = train.run(configured(*overrides), digits)
     assert result.reached is not None and 0 < result.steps < 11
     assert measured_at(result) == [0, result.steps]
 
@@ -274,15 +270,16 @@ def test_a_trial_of_a_search_is_never_measured(
 
     monkeypatch.setattr(internals, "last_hidden_layer", measured)
     monkeypatch.setattr(internals, "gradient_noise", measured)
-    assert measured_at(train.run(configured(*overrides), digits)) == []
+    result = train.run(configured(*overrides), digits, phase=Phase.search)
+    assert measured_at(result) == []
 
 
 @pytest.mark.parametrize(
     "attempt",
     [
         train.check_buildable,
-        train.run,  # a trial of a search too: its final runs could not be measured
-        lambda config, dataset: train.run(config, dataset, final=True),
+        # A trial of a search too: its final runs could not be measured.
+        *(partial(train.run, phase=phase) for phase in Phase),
     ],
 )
 def test_a_model_without_hidden_units_is_refused_in_one_line(
@@ -301,18 +298,16 @@ def test_a_model_without_hidden_units_trains_unmeasured(digits: DataSet) -> None
 # What a run measures
 
 
-def one_epoch(digits: DataSet, folder: Path, *overrides: str) -> tuple[Result, list[nn.Module]]:
+def one_epoch(digits: DataSet, *overrides: str) -> tuple[Result, list[nn.Module]]:
     """A measured run of one epoch, and its model as it began and as it ended."""
     config = configured("trainer.internals=true", "trainer.epochs=1", *overrides)
-    result = train.run(config, digits, weights=folder / "weights.pt")
-    models = [train.build_model(config, 64, 10), reloaded(config, folder / "weights.pt")]
+    result = train.run(config, digits)
+    models = [train.build_model(config, 64, 10), reloaded(config, result)]
     return result, models
 
 
-def test_the_unit_is_chosen_at_the_start_and_seen_on_the_validation_images(
-    digits: DataSet, tmp_path: Path
-) -> None:
-    result, models = one_epoch(digits, tmp_path, "seed=1", "optimizer.lr=1")
+def test_the_unit_is_chosen_at_the_start_and_seen_on_the_validation_images(digits: DataSet) -> None:
+    result, models = one_epoch(digits, "seed=1", "optimizer.lr=1")
     _, validation = data.search_splits(digits, configured().data)
     images = validation.images.flatten(1).numpy()[validation.indices] / 255 - 0.5
     entering = [linear(next(model.children()), images) for model in models]
@@ -325,15 +320,15 @@ def test_the_unit_is_chosen_at_the_start_and_seen_on_the_validation_images(
             assert found == pytest.approx(expected, rel=1e-4, abs=1e-5), side
 
 
-@pytest.mark.parametrize("loss", ["log", "mse"])
+@pytest.mark.parametrize("loss", Loss)
 def test_the_full_gradient_is_that_of_the_runs_loss_over_the_training_split(
-    loss: str, digits: DataSet, tmp_path: Path
+    loss: Loss, digits: DataSet
 ) -> None:
     # 1295 = 5 · 259: no image is left over
-    overrides = ["trainer.batch_size=259", f"trainer.loss={loss}", "optimizer.lr=0.01"]
-    result, models = one_epoch(digits, tmp_path, *overrides)
+    overrides = ["trainer.batch_size=259", f"trainer.loss={loss.value}", "optimizer.lr=0.01"]
+    result, models = one_epoch(digits, *overrides)
     training, _ = data.search_splits(digits, configured().data)
-    images, labels = trainer.gatherer(training, "centered", CPU)(training.indices)
+    images, labels = loader(training).load(training.indices)
     for (_, figures), model in zip(result.internals, models, strict=True):
         mean = trainer.summed_loss(model(images), labels, loss) / len(labels)
         mean.backward()  # type: ignore[no-untyped-call]
@@ -342,7 +337,7 @@ def test_the_full_gradient_is_that_of_the_runs_loss_over_the_training_split(
 
 
 def test_only_whole_minibatches_are_measured(
-    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[list[int]] = []
     noise = internals.gradient_noise
@@ -353,7 +348,7 @@ def test_only_whole_minibatches_are_measured(
         return noise(model, taken, mean_loss)
 
     monkeypatch.setattr(internals, "gradient_noise", noted)
-    result, _ = one_epoch(digits, tmp_path)
+    result, _ = one_epoch(digits)
     assert sizes == [[128] * 10] * 2  # 1295 = 10 · 128 + 15
     for _, figures in result.internals:
         expected = 128 * figures["gradient/variance"] / figures["gradient/full_squared"]
@@ -362,28 +357,24 @@ def test_only_whole_minibatches_are_measured(
 
 @pytest.mark.parametrize("model", ["mlp", "mlp_batchnorm"])
 def test_a_model_that_stands_still_is_measured_the_same_each_time(
-    model: str, digits: DataSet, tmp_path: Path
+    model: str, digits: DataSet
 ) -> None:
     overrides = [f"model={model}", "optimizer.lr=1e-30"]
-    (_, before), (_, after) = one_epoch(digits, tmp_path, *overrides)[0].internals
+    (_, before), (_, after) = one_epoch(digits, *overrides)[0].internals
     assert before == after
 
 
-def test_a_seed_measures_the_same_twice_and_another_does_not(
-    digits: DataSet, tmp_path: Path
-) -> None:
-    first, again, other = (
-        one_epoch(digits, tmp_path, f"seed={seed}")[0].internals for seed in (0, 0, 1)
-    )
+def test_a_seed_measures_the_same_twice_and_another_does_not(digits: DataSet) -> None:
+    first, again, other = (one_epoch(digits, f"seed={seed}")[0].internals for seed in (0, 0, 1))
     assert list(first) == list(again) and list(first) != list(other)
 
 
 def test_one_image_left_over_is_not_given_to_batchnorm(
-    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "CHUNK", 142)  # of 143 validation images
     config = configured("model=mlp_batchnorm", "trainer.internals=true", "trainer.epochs=1")
-    result = train.run(config, digits, weights=tmp_path / "w.pt")
+    result = train.run(config, digits)
     assert [set(figures) >= {"unit/input_p50"} for _, figures in result.internals] == [True, True]
 
 

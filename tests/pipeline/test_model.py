@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recording import Recorded, config_of, evaluated, network, split
 from torch import Tensor, nn
 
-from pipeline import data, train, trainer
-from pipeline.compose import compose, typed
+from pipeline import train
 from pipeline.data import DataSet
 from pipeline.errors import UserError
 from pipeline.model import mlp
@@ -81,7 +81,7 @@ def test_widths_run_from_inputs_to_classes(hidden: list[int]) -> None:
     ],
 )
 def test_the_yaml_builds_the_perceptron_it_names(overrides: list[str], batchnorm: str) -> None:
-    built = train.build_model(typed(compose(["data=digits", *overrides])), 3072, 10)
+    built = train.build_model(config_of("data=digits", *overrides), 3072, 10)
     assert str(built) == str(mlp(3072, 10, hidden=[100], batchnorm=batchnorm))
 
 
@@ -109,7 +109,7 @@ def test_a_bad_batchnorm_is_refused(batchnorm: Any) -> None:
 )
 def test_a_bad_setting_is_a_user_error(override: str, expected: str, digits: DataSet) -> None:
     with pytest.raises(UserError) as caught:
-        train.check_buildable(typed(compose(["data=digits", override])), digits)
+        train.check_buildable(config_of("data=digits", override), digits)
     assert str(caught.value) == expected
 
 
@@ -155,34 +155,17 @@ def test_an_evaluated_image_does_not_depend_on_its_companions() -> None:
     assert not torch.allclose(model.train()(images), together, atol=1e-2)
 
 
-def test_evaluation_leaves_the_running_statistics_alone(digits: DataSet) -> None:
-    config = typed(compose(["data=digits", "model=mlp_batchnorm"]))
-    _, validation = data.search_splits(digits, config.data)
-    model = train.build_model(config, 64, 10).train()
+def test_evaluation_leaves_the_running_statistics_alone() -> None:
+    model = network(batchnorm=True).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    trainer.evaluate(model, validation, loss="log", pixels="centered", device=CPU)
+    evaluated(model, split(10))
+    assert model.training  # and the mode in which it came
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-def test_validation_during_training_leaves_the_running_statistics_alone(digits: DataSet) -> None:
-    config = typed(compose(["data=digits", "model=mlp_batchnorm", "trainer.batch_size=500"]))
-    training, validation = data.search_splits(digits, config.data)
-    model, batch_size, optimizer, scheduler = train.assemble(config, digits, len(training), CPU)
-    epochs = trainer.fit(
-        model,
-        optimizer,
-        scheduler,
-        training,
-        validation,
-        epochs=3,
-        batch_size=batch_size,
-        loss="log",
-        pixels="centered",
-        precision="fp32",
-        generator=torch.Generator().manual_seed(0),
-        device=CPU,
-    )
-    assert len(list(epochs)) == 3
+def test_validation_during_training_leaves_the_running_statistics_alone() -> None:
+    model = network(batchnorm=True)
+    Recorded(model, split(12), batch_size=4, epochs=3, validation=split(9, seed=1))
     (layer,) = (module for module in model.modules() if isinstance(module, nn.BatchNorm1d))
     assert layer.num_batches_tracked is not None
-    assert int(layer.num_batches_tracked) == 9  # 1295 images: three updates an epoch, no more
+    assert int(layer.num_batches_tracked) == 9  # three updates an epoch, no more

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import pytest
 import torch
 from omegaconf import DictConfig
+from recording import merged
 
 from pipeline import train
-from pipeline.compose import compose, options, typed
+from pipeline.compose import options, typed
 
 Vector = npt.NDArray[np.float64]
 Rule = Callable[[Sequence[float], DictConfig], Vector]
@@ -173,7 +174,7 @@ TEXTBOOK: dict[str, Rule] = {
 
 def composed(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """conf/optimizer/<name>.yaml, with the settings of this file."""
-    return compose(["data=digits", f"optimizer={name}", *SETTINGS.get(name, []), *overrides])
+    return merged(f"optimizer={name}", *SETTINGS.get(name, []), *overrides)
 
 
 def path_of(config: DictConfig, rates: Sequence[float] | None = None) -> Vector:

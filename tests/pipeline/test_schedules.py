@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable
 
 import pytest
+from recording import config_of, noting
 
 from pipeline import schedules, train
-from pipeline.compose import compose, options, typed
+from pipeline.compose import options
 from pipeline.data import DataSet
 from pipeline.errors import UserError
 from pipeline.results import Epoch
@@ -122,7 +123,7 @@ def test_an_invalid_value_is_refused_with_key_value_and_allowed(
 
 
 def test_an_invalid_value_is_refused_before_training(digits: DataSet) -> None:
-    config = typed(compose(["data=digits", "schedule=linear", "schedule.decay_steps=0"]))
+    config = config_of("data=digits", "schedule=linear", "schedule.decay_steps=0")
     with pytest.raises(UserError) as caught:
         train.check_buildable(config, digits)
     assert str(caught.value) == f"schedule.decay_steps=0: allowed is {DECAY_STEPS}"
@@ -130,15 +131,10 @@ def test_an_invalid_value_is_refused_before_training(digits: DataSet) -> None:
 
 def rates(digits: DataSet, *overrides: str) -> list[float]:
     """The `lr` every epoch of a run records."""
-    lrs: list[float] = []
-
-    def record(epoch: Epoch) -> bool:
-        lrs.append(epoch.lr)
-        return False
-
-    config = typed(compose(["data=digits", "model.hidden=[]", "optimizer.lr=0.5", *overrides]))
-    train.run(config, digits, on_epoch=record)
-    return lrs
+    epochs: list[Epoch] = []
+    config = config_of("data=digits", "model.hidden=[]", "optimizer.lr=0.5", *overrides)
+    train.run(config, digits, on_epoch=noting(epochs))
+    return [epoch.lr for epoch in epochs]
 
 
 def test_update_k_uses_the_rate_of_step_k(digits: DataSet) -> None:

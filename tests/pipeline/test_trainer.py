@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from recording import (
-    CPU,
     Recorded,
     configured,
+    evaluated,
     inputs_of,
+    loader,
     network,
     noting,
     reloaded,
@@ -25,15 +26,16 @@ from recording import (
 from torch import nn
 
 from pipeline import data, train, trainer
-from pipeline.data import DataSet, Split
+from pipeline.config import Loss, Pixels, Precision
+from pipeline.data import DataSet, Loader, Split
 from pipeline.errors import UserError
-from pipeline.results import Diverged, Epoch, Outcome, Result
+from pipeline.results import Diverged, Epoch, Outcome, Phase, Result
 
 # Gradients and updates
 
 
-@pytest.mark.parametrize("loss", ["log", "mse"])
-def test_the_batch_gradient_is_the_mean_of_the_minibatches_gradients(loss: str) -> None:
+@pytest.mark.parametrize("loss", Loss)
+def test_the_batch_gradient_is_the_mean_of_the_minibatches_gradients(loss: Loss) -> None:
     training = split(24)
     whole = Recorded(network(), training, lr=0.0, loss=loss)
     parts = Recorded(network(), training, lr=0.0, loss=loss, batch_size=6)
@@ -42,8 +44,8 @@ def test_the_batch_gradient_is_the_mean_of_the_minibatches_gradients(loss: str) 
     assert same(whole.gradients[0], mean)
 
 
-@pytest.mark.parametrize("loss", ["log", "mse"])
-def test_summing_up_in_chunks_changes_nothing(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("loss", Loss)
+def test_summing_up_in_chunks_changes_nothing(loss: Loss, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Recorded(network(), split(24), loss=loss, epochs=3)
     monkeypatch.setattr(trainer, "CHUNK", 7)
     chunked = Recorded(network(), split(24), loss=loss, epochs=3)
@@ -94,7 +96,7 @@ def test_minibatch_descent_is_that_of_numpy(batch_size: int) -> None:
 
 def test_bf16_is_near_fp32_and_not_the_same() -> None:
     full = Recorded(network(), split(24), epochs=3, lr=0.5).epochs
-    half = Recorded(network(), split(24), epochs=3, lr=0.5, precision="bf16").epochs
+    half = Recorded(network(), split(24), epochs=3, lr=0.5, precision=Precision.bf16).epochs
     for a, b in zip(full, half, strict=True):
         assert a.train_loss != b.train_loss
         assert a.train_loss == pytest.approx(b.train_loss, rel=0.02)
@@ -109,19 +111,19 @@ LABELS = [0, 2, 2]
 def test_the_log_loss_is_minus_log_p_in_nats() -> None:
     p = softmax(np.array(LOGITS))
     expected = -sum(np.log(p[i, label]) for i, label in enumerate(LABELS))
-    loss = trainer.summed_loss(torch.tensor(LOGITS), torch.tensor(LABELS), "log")
+    loss = trainer.summed_loss(torch.tensor(LOGITS), torch.tensor(LABELS), Loss.log)
     assert loss.item() == pytest.approx(expected)
 
 
 def test_the_squared_error_is_against_one_hot_targets() -> None:
     # (1 + 0 + 1) + (0.25 + 0.25 + 0.25) + (0 + 9 + 0)
-    loss = trainer.summed_loss(torch.tensor(LOGITS), torch.tensor(LABELS), "mse")
+    loss = trainer.summed_loss(torch.tensor(LOGITS), torch.tensor(LABELS), Loss.mse)
     assert loss.item() == pytest.approx(11.75)
 
 
-@pytest.mark.parametrize("loss", ["log", "mse"])
+@pytest.mark.parametrize("loss", Loss)
 def test_an_evaluation_is_the_mean_over_examples(
-    loss: str, monkeypatch: pytest.MonkeyPatch
+    loss: Loss, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "CHUNK", 4)  # 4, 4 and 2 images
     model, held_out = network(hidden=False), split(10)
@@ -130,17 +132,19 @@ def test_an_evaluation_is_the_mean_over_examples(
     x, y = inputs_of(held_out, held_out.indices.tolist())
     logits = x @ linear.weight.detach().numpy().T + linear.bias.detach().numpy()
     log = -np.log((softmax(logits) * y).sum(1)).mean()
-    expected = log if loss == "log" else ((logits - y) ** 2).sum(1).mean()
-    evaluation = trainer.evaluate(model, held_out, loss=loss, pixels="centered", device=CPU)
+    expected = log if loss is Loss.log else ((logits - y) ** 2).sum(1).mean()
+    evaluation = evaluated(model, held_out, loss)
     assert evaluation.loss == pytest.approx(expected, rel=1e-5)
     assert evaluation.accuracy == pytest.approx((logits.argmax(1) == y.argmax(1)).mean())
 
 
-@pytest.mark.parametrize(("pixels", "ends"), [("centered", (-0.5, 0.5)), ("raw", (0.0, 255.0))])
-def test_pixels_run_exactly_from_end_to_end(pixels: str, ends: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    ("pixels", "ends"), [(Pixels.centered, (-0.5, 0.5)), (Pixels.raw, (0.0, 255.0))]
+)
+def test_pixels_run_exactly_from_end_to_end(pixels: Pixels, ends: tuple[float, float]) -> None:
     every = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1)
-    gather = trainer.gatherer(Split(every, torch.zeros(1), torch.arange(1)), pixels, CPU)
-    images, _ = gather(torch.tensor([0]))
+    every_level = loader(Split(every, torch.zeros(1), torch.arange(1)), pixels)
+    images, _ = every_level.load(torch.tensor([0]))
     assert images.shape == (1, 256) and images.dtype == torch.float32
     assert (images[0, 0].item(), images[0, -1].item()) == ends
     step = (ends[1] - ends[0]) / 255
@@ -150,12 +154,50 @@ def test_pixels_run_exactly_from_end_to_end(pixels: str, ends: tuple[float, floa
 @pytest.mark.parametrize("sizes", [[4, 2], [2, 4], [4, 1, 3]])
 def test_batches_may_differ_in_size(sizes: list[int]) -> None:
     training = split(6)
-    gather = trainer.gatherer(training, "raw", CPU)
+    batches = loader(training, Pixels.raw)
     for size in sizes:
         rows = torch.randperm(12)[:size]
-        images, labels = gather(rows)
+        images, labels = batches.load(rows)
         assert torch.equal(images, training.images.flatten(1)[rows].float())
         assert torch.equal(labels, training.labels[rows])
+
+
+def test_images_are_taken_from_their_split_once_in_a_run(
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And moved to the device then: on CUDA every time is a copy of the whole data set."""
+    taken: list[Split] = []
+
+    class Watched(Split):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "images":
+                taken.append(self)
+            return super().__getattribute__(name)
+
+    config = configured("trainer.epochs=3", "trainer.target=1", "trainer.checks=5")
+    splits = [
+        Watched(s.images, s.labels, s.indices) for s in data.search_splits(digits, config.data)
+    ]
+    monkeypatch.setattr(data, "search_splits", lambda *_: tuple(splits))
+    assert train.run(config, digits).epochs == 3
+    assert len(taken) == 2 and all(a is b for a, b in zip(taken, splits, strict=True))
+
+
+def test_a_loaders_pass_is_its_splits_rows_in_batches() -> None:
+    images = split(10)
+    batches = Loader(images, Pixels.raw, torch.device("cpu"), 4)
+    assert [len(rows) for rows in batches] == [4, 4, 2] and len(batches) == 10
+    for _ in range(2):  # in their own order, where nothing shuffles them
+        assert torch.equal(torch.cat(list(batches)), images.indices)
+
+
+def test_a_training_that_is_left_ends_there(digits: DataSet) -> None:
+    epochs = train.training(configured("trainer.epochs=5"), digits)
+    assert next(epochs).epoch == 1
+    assert epochs.send(False).epoch == 2
+    epochs.close()
+    with pytest.raises(StopIteration):
+        next(epochs)
 
 
 # Epochs
@@ -170,7 +212,7 @@ def test_an_epoch_counts_its_last_smaller_batch() -> None:
 def test_training_figures_are_means_over_examples() -> None:
     training = split(10)  # batches of 4, 4 and 2, which a mean of means would weigh alike
     run = Recorded(network(), training, batch_size=4, lr=0.0)
-    whole = trainer.evaluate(run.model, training, loss="log", pixels="centered", device=CPU)
+    whole = evaluated(run.model, training)
     assert run.epochs[0].train_loss == pytest.approx(whole.loss, rel=1e-5)
     assert run.epochs[0].train_accuracy == pytest.approx(whole.accuracy)
 
@@ -178,7 +220,7 @@ def test_training_figures_are_means_over_examples() -> None:
 def test_validation_follows_the_epochs_last_update() -> None:
     held_out = split(9, seed=3)
     run = Recorded(network(), split(10), batch_size=4, epochs=2, validation=held_out)
-    after = trainer.evaluate(run.model, held_out, loss="log", pixels="centered", device=CPU)
+    after = evaluated(run.model, held_out)
     assert run.epochs[-1].val_loss == pytest.approx(after.loss)
     assert run.epochs[-1].val_accuracy == after.accuracy
 
@@ -211,7 +253,9 @@ def test_a_non_finite_loss_ends_the_run_before_its_update() -> None:
 
 
 def test_a_divergence_keeps_the_weights_of_the_last_update() -> None:
-    run = Recorded(network(), split(40), batch_size=2, epochs=3, lr=1e8, loss="mse", pixels="raw")
+    run = Recorded(
+        network(), split(40), batch_size=2, epochs=3, lr=1e8, loss=Loss.mse, pixels=Pixels.raw
+    )
     last = run.records[-1]
     assert isinstance(last, Diverged)
     assert last.step == len(run.gradients) >= 1
@@ -223,7 +267,7 @@ def test_a_divergence_keeps_the_weights_of_the_last_update() -> None:
 
 
 def test_a_non_finite_validation_loss_is_a_divergence() -> None:
-    run = Recorded(network(), split(12), lr=1e38, pixels="raw", epochs=3)
+    run = Recorded(network(), split(12), lr=1e38, pixels=Pixels.raw, epochs=3)
     assert run.records == [Diverged(epoch=1, step=1)]
 
 
@@ -313,33 +357,39 @@ def without_test_images(digits: DataSet, folder: Path) -> DataSet:
     return replace(digits, folder=folder)
 
 
-def test_a_search_never_opens_the_test_images(digits: DataSet, tmp_path: Path) -> None:
+def test_only_a_final_run_opens_the_test_images(digits: DataSet, tmp_path: Path) -> None:
     dataset = without_test_images(digits, tmp_path / "cache")
-    result = train.run(configured(), dataset, weights=tmp_path / "weights.pt")
-    assert result.outcome is Outcome.complete and result.test is None
+    for phase in (Phase.search, Phase.train):
+        result = train.run(configured(), dataset, phase=phase)
+        assert result.outcome is Outcome.complete and result.test is None
 
 
 def test_a_final_run_opens_the_test_images(digits: DataSet, tmp_path: Path) -> None:
+    dataset = without_test_images(digits, tmp_path / "cache")
     with pytest.raises(UserError, match="can't read the test images"):
-        train.run(configured(), without_test_images(digits, tmp_path / "cache"), final=True)
+        train.run(configured(), dataset, phase=Phase.final)
 
 
 # The best epoch
 
 
-def test_the_weights_file_reaches_the_best_accuracies(digits: DataSet, tmp_path: Path) -> None:
-    weights, settings = tmp_path / "weights.pt", {"loss": "log", "pixels": "centered"}
+def test_the_weights_reach_the_best_accuracies(digits: DataSet) -> None:
     config = configured("model=mlp_batchnorm", "trainer.epochs=3")
-    result = train.run(config, digits, final=True, weights=weights)
+    result = train.run(config, digits, phase=Phase.final)
     _, validation = data.search_splits(digits, config.data)
-    again = trainer.evaluate(reloaded(config, weights), validation, device=CPU, **settings)
+    again = evaluated(reloaded(config, result), validation)
     assert result.best is not None
     assert (again.loss, again.accuracy) == (result.best.val_loss, result.best.val_accuracy)
-    test = data.test_split(digits)
-    assert result.test == trainer.evaluate(reloaded(config, weights), test, device=CPU, **settings)
+    assert result.test == evaluated(reloaded(config, result), data.test_split(digits))
 
 
-def staged(digits: DataSet, monkeypatch: pytest.MonkeyPatch, weights: Path) -> Result:
+def test_weights_come_home_from_all_but_a_search(digits: DataSet) -> None:
+    results = {phase: train.run(configured(), digits, phase=phase) for phase in Phase}
+    there = {phase: result.weights is not None for phase, result in results.items()}
+    assert there == {Phase.search: False, Phase.final: True, Phase.train: True}
+
+
+def staged(digits: DataSet, monkeypatch: pytest.MonkeyPatch) -> Result:
     """A final run whose epochs' accuracies are given; after epoch e it answers class e always."""
 
     def fit(model: nn.Sequential, *_: Any, **__: Any) -> Iterator[Epoch]:
@@ -348,26 +398,26 @@ def staged(digits: DataSet, monkeypatch: pytest.MonkeyPatch, weights: Path) -> R
                 for parameter in model.parameters():
                     parameter.zero_()
                 model[-1].bias[epoch] = 1  # type: ignore[operator]
-            yield Epoch(epoch, epoch, 1, 0.5, 1, accuracy, 0.1, 1, 1, 1, 1)
+            yield Epoch(epoch, epoch, 128 * epoch, 1, 0.5, 1, accuracy, 0.1, 1, 1, 1, 1)
 
     monkeypatch.setattr(trainer, "fit", fit)
-    return train.run(configured(), digits, final=True, weights=weights)
+    return train.run(configured(), digits, phase=Phase.final)
 
 
 def test_the_best_epoch_is_the_earliest_of_equals(
-    digits: DataSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = staged(digits, monkeypatch, tmp_path / "weights.pt")
+    result = staged(digits, monkeypatch)
     assert result.best is not None and (result.best.epoch, result.epochs) == (2, 4)
 
 
 def test_the_test_set_and_the_file_get_the_best_epochs_weights(
-    digits: DataSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = staged(digits, monkeypatch, tmp_path / "weights.pt")
+    result = staged(digits, monkeypatch)
     assert result.test is not None
     labels = data.test_split(digits).labels
     assert result.test.accuracy == pytest.approx((labels == 2).float().mean().item())
     assert (labels == 2).sum() not in [(labels == other).sum() for other in (1, 3, 4)]
-    model = reloaded(configured(), tmp_path / "weights.pt")
+    model = reloaded(configured(), result)
     assert int(list(model.parameters())[-1].argmax()) == 2

@@ -1,38 +1,29 @@
-"""Ways to run a study in a test: in this process, without the seconds that worker processes take.
+"""Ways to run a study in a test: in this process, without the seconds that workers take."""
 
-`ThreadWorker` stands in for `studies.workers.Worker`; its pipe, its reports and its training are
-the real ones. Use one worker: Hydra's global state isn't made for two threads.
-"""
-
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import optuna
 import pytest
 import torch
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
-from pipeline import compose as config
-from pipeline.compose import compose
 from pipeline.data import DataSet
 from pipeline.results import Epoch, Result
 from pipeline.tracking import Store
-from studies.search import journal as storage
-from studies.search import runner, workers
+from studies.analysis.evidence import Evidence, gather
+from studies.search import journal, workers
 from studies.search.arms import Study, plan
 from studies.search.runner import Coordinator, coordinating
+from studies.search.workers import Lost, Ready, Task
 
 TINY = """
 name: tiny
@@ -48,44 +39,54 @@ finals: 2
 """
 
 
-class ThreadWorker:
-    """A worker that trains in a thread of this process."""
+class InlineWorker:
+    """A worker that trains in this process, an epoch whenever it is received from."""
 
-    def __init__(self) -> None:
-        self.connection, self.remote = multiprocessing.Pipe()
-        self.died = False
-        self.process = SimpleNamespace(
-            is_alive=lambda: not self.died, join=lambda: None, exitcode=-9
-        )
-        self.thread = threading.Thread(target=self._serve, daemon=True)
-        self.thread.start()
+    def __init__(self, dataset: DataSet) -> None:
+        self.dataset = dataset
+        self.report: Ready | Epoch | Result | Lost | None = workers.ready(dataset)
+        self.run: Generator[Epoch, bool, Result] | None = None
+        self.stopped = False
 
-    def _serve(self) -> None:
+    def send(self, message: Task | bool) -> None:
         try:
-            while True:
-                task = self.remote.recv()
-                self.remote.send(workers._train(task, self._ask))
-        except (EOFError, OSError):
-            return
+            if isinstance(message, Task):
+                self.run = workers.training(message, self.dataset)
+                self.report = next(self.run)
+            elif self.run is not None:
+                self.report = self.run.send(message)
+        except StopIteration as end:
+            self.report = end.value
 
-    def _ask(self, epoch: Epoch) -> bool:
-        return workers._ask(self.remote, epoch)
-
-    def send(self, message: workers.Task | bool) -> None:
-        workers.Worker.send(cast(workers.Worker, self), message)
-
-    def receive(self) -> Epoch | Result:
-        return workers.Worker.receive(cast(workers.Worker, self))
+    def receive(self) -> Ready | Epoch | Result | Lost:
+        report, self.report = self.report, None
+        assert report is not None
+        return report
 
     def stop(self) -> None:
-        self.connection.close()
-        self.thread.join(timeout=60)
+        self.stopped = True
+
+
+@dataclass
+class InlineWorkers:
+    """Makes them; `started` are all it made."""
+
+    dataset: DataSet
+    worker: type[InlineWorker] = InlineWorker
+    started: list[InlineWorker] = field(default_factory=list)
+
+    def start(self) -> InlineWorker:
+        self.started.append(self.worker(self.dataset))
+        return self.started[-1]
+
+    def reporting(self, workers: Sequence[InlineWorker], timeout: float) -> list[InlineWorker]:
+        return [worker for worker in workers if worker.report is not None]
 
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every study of the test runs without worker processes."""
-    monkeypatch.setattr(runner, "Worker", ThreadWorker)
+    monkeypatch.setattr(workers, "LocalWorkers", InlineWorkers)
 
 
 class Faulty(torch.optim.SGD):
@@ -106,44 +107,32 @@ def at(study: Study, mlruns: Path) -> Study:
     return replace(study, config=replace(study.config, mlruns_dir=str(mlruns), workers=1))
 
 
-composed = cache(lambda overrides=(): compose(overrides))
-
-
 @contextmanager
 def opened(
-    study: Study, digits: DataSet, mlruns: Path, worker: type[ThreadWorker] = ThreadWorker
-) -> Iterator[Coordinator]:
+    study: Study, digits: DataSet, mlruns: Path, worker: type[InlineWorker] = InlineWorker
+) -> Iterator[Coordinator[InlineWorker]]:
     """The coordinator of a study run in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "Worker", worker)
-        # A coordinator and its worker compose the same list: once is enough here.
-        patch.setattr(runner, "compose", composed)
-        patch.setattr(config, "compose", composed)
-        with coordinating(at(study, mlruns), digits) as coordinator:
-            yield coordinator
+    with coordinating(at(study, mlruns), digits, InlineWorkers(digits, worker)) as coordinator:
+        yield coordinator
 
 
-def finish(study: Study, digits: DataSet, mlruns: Path, stop_after: int = 10**6) -> list[str]:
-    """Run a study, or `stop_after` runs of it; `name · outcome` of each that ended.
-
-    A study that is stopped leaves what a killed one leaves: a trial that is still RUNNING.
-    """
-    ended: list[str] = []
-    with opened(study, digits, mlruns) as coordinator:
-        running = coordinator.run()
-        for end in running:
-            if end is not None:
-                ended.append(f"{end.name} · {end.outcome}")
-            if end is None and len(ended) >= stop_after:  # the next run is under way
-                running.close()  # type: ignore[attr-defined]
-                break
-    return ended
+def finish(
+    study: Study, digits: DataSet, mlruns: Path, worker: type[InlineWorker] = InlineWorker
+) -> list[str]:
+    """Run a study to its end; `name · outcome` of each run that ended."""
+    with opened(study, digits, mlruns, worker) as coordinator:
+        ended = [end for end in coordinator.run() if end is not None]
+    return [f"{end.name} · {end.outcome}" for end in ended]
 
 
-def trials(study: Study, mlruns: Path, arm: str) -> list[FrozenTrial]:
+def gathered(study: Study, mlruns: Path) -> Evidence:
+    """What is stored of a study."""
+    return gather(at(study, mlruns).config, Store(None, mlruns), study.name)
+
+
+def trials(study: Study, mlruns: Path, arm: str) -> Sequence[FrozenTrial]:
     """An arm's trials, as the journal has them."""
-    kept = storage.reading(at(study, mlruns).config, study.name)
-    return optuna.load_study(study_name=f"{study.name}/{arm}", storage=kept).get_trials()
+    return journal.read(at(study, mlruns).config, study.name)[arm].trials
 
 
 def logged(mlruns: Path, study: str, phase: str = "") -> dict[str, Run]:

@@ -45,13 +45,13 @@ def test_below_two_values_a_mean_has_no_interval() -> None:
 @pytest.mark.parametrize("k", SEEDS)
 def test_the_interval_of_the_paired_difference_covers_93_to_97_percent(k: int) -> None:
     generator, covered = np.random.default_rng(k), 0
-    for _ in range(2000):
+    for _ in range(1000):
         shared = generator.normal(0.4, 0.01, k)
         a = shared + generator.normal(0.02, 0.003, k)
         b = shared + generator.normal(0, 0.004, k)
         low, _, high = bounds(statistics.mean(a - b))
         covered += low <= 0.02 <= high
-    assert 0.93 <= covered / 2000 <= 0.97
+    assert 0.93 <= covered / 1000 <= 0.97
 
 
 @pytest.mark.parametrize("k", [6, 10])
@@ -239,18 +239,18 @@ def test_two_copies_of_an_arm_show_no_difference() -> None:
 @pytest.mark.parametrize("k", [6, 10])
 def test_the_verdict_is_wrong_about_equal_arms_in_at_most_5_percent(k: int) -> None:
     wrong = 0
-    for a, b in np.random.default_rng(k).gumbel(0.4, 0.01, (2000, 2, k)):
+    for a, b in np.random.default_rng(k).gumbel(0.4, 0.01, (1000, 2, k)):
         found = Comparison(statistics.mean(a - b), statistics.sign_flip(a - b), Estimate(None), k)
         wrong += statistics.verdict(found, found.p_value, 1) != "no difference shown"
-    assert wrong / 2000 <= 0.05 + 0.01  # two standard errors of the simulation
+    assert wrong / 1000 <= 0.05 + 0.01  # two standard errors of the simulation
 
 
 def test_over_three_pairs_of_equal_arms_holm_keeps_any_error_to_5_percent() -> None:
     wrong = 0
-    for arms in rng().normal(size=(2000, 3, 10)):
+    for arms in rng().normal(size=(1000, 3, 10)):
         p_values = [statistics.sign_flip(x - y) for x, y in combinations(arms, 2)]
         wrong += min(p for p in statistics.holm(p_values) if p is not None) < 0.05
-    assert wrong / 2000 <= 0.05 + 0.01
+    assert wrong / 1000 <= 0.05 + 0.01
 
 
 # --- curves ---

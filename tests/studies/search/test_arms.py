@@ -1,5 +1,6 @@
 """From a study's YAML and the command line to its arms; conf/study/ is read as it ships."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,12 @@ from harness import TINY, one_line, own_yaml, planned
 
 from pipeline.compose import compose, conf_dir, flat, options
 from pipeline.errors import UserError
-from studies.search.arms import Arm, plan
+from studies.search.arms import Arm, check_same_experiment, plan
 from studies.search.designs import grid, names
 from studies.search.search_space import Range, suggest
 
 SHIPPED = options("study")
+QUICK = ("study=quickstart", "data=digits", "trainer.epochs=1")
 
 
 @pytest.fixture
@@ -50,12 +52,7 @@ def arm(name: str, *overrides: str) -> Arm:
 
 
 def ranges(arm: Arm) -> dict[str, Range]:
-    return {
-        f"{key} ({choice})": span
-        for dimension in arm.space
-        for choice, spans in dimension.ranges.items()
-        for key, span in spans.items()
-    }
+    return {t.label: t.range for dimension in arm.space for t in dimension.tuned}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -294,3 +291,72 @@ def test_budget_workers_and_folders_are_not_part_of_the_definition(
 def test_every_parameter_of_a_space_has_a_name_of_its_own(name: str) -> None:
     for arm in planned(f"study={name}").arms:
         assert len(names(arm.space)) == len(set(names(arm.space)))
+
+
+Definitions = dict[str, dict[str, object]]
+
+
+def begun_without(*settings: str) -> Definitions:
+    """What a study stored that was begun before these settings existed."""
+    definition = json.loads(json.dumps(planned(*QUICK).arms[0].definition()))
+    assert set(settings) <= definition.keys()
+    older = {key: value for key, value in definition.items() if key not in settings}
+    return {"plain": older}
+
+
+def now(**settings: object) -> Definitions:
+    """The definition of the same study today, with `trainer.*` settings."""
+    definition = json.loads(json.dumps(planned(*QUICK).arms[0].definition()))
+    return {"plain": definition | {f"trainer.{key}": value for key, value in settings.items()}}
+
+
+def test_a_study_begun_before_a_setting_existed_goes_on_with_its_default() -> None:
+    stored = begun_without("trainer.checks", "trainer.target", "trainer.internals")
+    check_same_experiment("quickstart", now(), stored)
+
+
+@pytest.mark.parametrize(
+    ("setting", "default", "value"),
+    [("checks", 1, 5), ("target", None, 0.5), ("internals", False, True)],
+)
+def test_a_study_begun_before_a_setting_existed_is_not_that_of_another_value(
+    setting: str, default: object, value: object
+) -> None:
+    stored = begun_without(f"trainer.{setting}")
+    with pytest.raises(UserError) as error:
+        check_same_experiment("quickstart", now(**{setting: value}), stored)
+    one_line(error.value, f"trainer.{setting}={default} (arm plain), now {value}")
+
+
+def test_a_stored_setting_is_held_against_its_value_and_not_its_default() -> None:
+    stored = now(checks=5, target=0.5)
+    check_same_experiment("quickstart", now(checks=5, target=0.5), stored)
+    with pytest.raises(UserError) as error:
+        check_same_experiment("quickstart", now(target=0.5), stored)
+    one_line(error.value, "trainer.checks=5 (arm plain), now 1")
+
+
+def test_where_a_samplers_code_lies_is_no_part_of_an_experiment() -> None:
+    """As studies were stored when designs lived elsewhere."""
+    study = planned(*QUICK, "sampler=qmc")
+    asked = study.definitions("0" * 16)
+    moved = {"_target_": "studies.designs.sobol", "_partial_": True}
+    stored = {name: d | {"sampler": {"name": "qmc", "design": moved}} for name, d in asked.items()}
+    check_same_experiment("quickstart", asked, stored)
+    stored["plain"]["sampler"] = {"name": "qmc", "design": moved | {"points": 4}}
+    with pytest.raises(UserError) as error:
+        check_same_experiment("quickstart", asked, stored)
+    one_line(error.value, "sampler=", "points")
+
+
+def test_a_definition_names_no_code() -> None:
+    for name in options("sampler"):
+        definition = planned(*QUICK, f"sampler={name}").arms[0].definition()
+        assert "_target_" not in json.dumps(definition)
+
+
+def test_the_longest_trial_that_may_be_is_hyperbands_resource(study: Path) -> None:
+    searched = TINY.replace("optimizer: [sgd]", "trainer.epochs: [2, 9, 4]")
+    own_yaml(study, "study", "tiny", searched.replace(", trainer.epochs=2", ""))
+    for arm in plan(["study=tiny", "pruner=hyperband"]).arms:
+        assert arm.policy("pruner").build.max_resource == 9

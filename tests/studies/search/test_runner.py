@@ -5,46 +5,38 @@ others run in this process.
 """
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import optuna
 import pytest
 from harness import (
     TINY,
-    ThreadWorker,
     curve,
     finish,
+    gathered,
     logged,
     names,
     one_line,
-    opened,
     own_yaml,
     planned,
     started,
     trials,
 )
 from mlflow.entities import Run
-from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import train
 from pipeline.compose import compose, options, typed
 from pipeline.data import DataSet
 from pipeline.errors import UserError
-from pipeline.results import Epoch, Result
+from pipeline.results import Epoch
 from pipeline.tracking import Store
-from studies.analysis import tables
 from studies.search.arms import Arm, Study, plan
-from studies.search.progress import best_trial
-from studies.search.runner import STATES, check_same_experiment
-from studies.search.workers import Worker
+from studies.search.journal import STATES
 
 ARMS = ("plain", "batchnorm")
 QUICK = ("study=quickstart", "data=digits", "trainer.epochs=1")
@@ -55,23 +47,20 @@ RUNS = {f"{a}/{kind}" for a in ARMS for kind in ("trial 0", "trial 1", "trial 2"
 }
 
 
-EPOCH = Epoch(1, 11, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 0.4, 1000.0)
-
-
 @dataclass(frozen=True)
 class Struck:
     """What the stages of a study that was struck left behind."""
 
     folder: Path
     study: Study
-    after_kill: dict[str, list[FrozenTrial]]
+    after_kill: dict[str, Sequence[FrozenTrial]]
     interrupt_status: int
     interrupt_stderr: str
-    after_interrupt: dict[str, list[FrozenTrial]]
+    after_interrupt: dict[str, Sequence[FrozenTrial]]
     open_runs: list[Run]
     status: int
     stderr: str
-    done: dict[str, list[FrozenTrial]]
+    done: dict[str, Sequence[FrozenTrial]]
     runs: dict[str, Run]
 
 
@@ -96,7 +85,7 @@ def struck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Struck]:
     with contextlib.chdir(folder):
         study = plan(["study=line"])
 
-    def journal() -> dict[str, list[FrozenTrial]]:
+    def journal() -> dict[str, Sequence[FrozenTrial]]:
         return {arm: trials(study, mlruns, arm) for arm in ARMS}
 
     processes: list[subprocess.Popen[str]] = []
@@ -135,7 +124,7 @@ def struck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Struck]:
     )
 
 
-def running(found: dict[str, list[FrozenTrial]]) -> dict[str, FrozenTrial]:
+def running(found: dict[str, Sequence[FrozenTrial]]) -> dict[str, FrozenTrial]:
     return {
         f"{arm}/trial {t.number}": t
         for arm, trials in found.items()
@@ -259,7 +248,7 @@ class TestABudget:
         assert grown.first[0] == f"plain/trial 0 · momentum {lr} · complete"
 
     def test_has_finals_on_the_same_seeds_in_every_arm(self, grown: Grown) -> None:
-        rows = tables.trials(Store(None, grown.mlruns), "quickstart")
+        rows = gathered(planned(*QUICK), grown.mlruns).trials
         search, finals = (rows[rows["phase"] == phase] for phase in ("search", "final"))
         seeds = {arm: set(finals[finals["arm"] == arm]["seed"]) for arm in ARMS}
         assert seeds == {"plain": {1, 2}, "batchnorm": {1, 2}} and set(search["seed"]) == {0}
@@ -329,32 +318,6 @@ class TestABudget:
         one_line(error.value, "study.arms", "plain", "batchnorm")
 
 
-def test_a_trial_killed_before_it_had_a_point_gets_the_one_it_would_have_had(
-    digits: DataSet, mlruns: Path
-) -> None:
-    study = planned(*QUICK, "study.trials=1", "study.finals=0")
-    whole = replace(study, name="whole")
-    finish(whole, digits, mlruns)
-    with opened(study, digits, mlruns) as coordinator:
-        coordinator._ask(study.arms[0])  # killed here
-    finish(study, digits, mlruns)
-    points = [trials(s, mlruns, "plain")[0].params for s in (study, whole)]
-    assert points[0] == points[1]
-
-
-def test_a_trial_trained_again_is_reported_once(
-    digits: DataSet, mlruns: Path, recwarn: pytest.WarningsRecorder
-) -> None:
-    study = planned(*QUICK[:2], "trainer.epochs=3", "study.trials=1", "study.finals=0")
-    with opened(study, digits, mlruns) as coordinator:
-        job = coordinator._trial_job(study.arms[0], coordinator._ask(study.arms[0]))
-        coordinator._epoch(job, EPOCH)  # killed here
-    finish(study, digits, mlruns)
-    assert [str(w.message) for w in recwarn if "already reported" in str(w.message)] == []
-    trial = trials(study, mlruns, "plain")[0]
-    assert list(trial.intermediate_values) == [1, 2, 3]
-
-
 def test_a_diverged_trial_is_told_so_and_has_no_finals(digits: DataSet, mlruns: Path) -> None:
     overrides = ("optimizer.lr=1e30", "study.trials=2", "study.finals=2")
     study = planned(*QUICK, *overrides)
@@ -363,7 +326,7 @@ def test_a_diverged_trial_is_told_so_and_has_no_finals(digits: DataSet, mlruns: 
     assert [end.rpartition(" · ")[2] for end in ended] == ["diverged", "diverged"]
     for trial in trials(study, mlruns, "plain"):
         assert trial.state is TrialState.PRUNED and trial.user_attrs["outcome"] == "diverged"
-    arms = tables.of_study(Store(None, mlruns), "quickstart")["arms"]
+    arms = gathered(study, mlruns).arms
     assert len(arms) == 1 and arms["diverged"][0] == 2 and arms["finals"][0] == 0
     empty = ["val_accuracy", "test_accuracy_mean", "test_accuracy_low", "test_accuracy_high"]
     assert arms[empty].isna().all(axis=None)
@@ -389,72 +352,6 @@ def test_a_failed_trial_keeps_its_error_and_the_study_goes_on(
     assert "out of luck" in Path(text).read_text()
 
 
-class DiesTraining(ThreadWorker):
-    """Its first worker is killed in its first epoch."""
-
-    deaths = 0
-
-    def _ask(self, epoch: Epoch) -> bool:
-        if type(self).deaths == 0:
-            self.die()
-        return super()._ask(epoch)
-
-    def die(self) -> None:
-        type(self).deaths += 1
-        self.died = True
-        self.remote.close()
-
-
-class DiesUnheard(DiesTraining):
-    """Its first worker is killed after an epoch's report and before the answer."""
-
-    deaths = 0
-
-    def _ask(self, epoch: Epoch) -> bool:
-        if type(self).deaths == 0:
-            self.remote.send(epoch)
-            self.die()
-        return super()._ask(epoch)
-
-
-@pytest.mark.parametrize("worker", [DiesTraining, DiesUnheard])
-def test_a_worker_that_dies_fails_its_trial_alone(
-    worker: type[DiesTraining], digits: DataSet, mlruns: Path
-) -> None:
-    worker.deaths = 0
-    study = planned(*QUICK, "study.finals=0", "study.trials=1")
-    with opened(study, digits, mlruns, worker) as coordinator:
-        ended = [end.outcome for end in coordinator.run() if end is not None]
-    assert ended == ["failed", "complete"]
-    failed, complete = (trials(study, mlruns, arm)[0] for arm in ARMS)
-    assert (failed.state, complete.state) == (TrialState.FAIL, TrialState.COMPLETE)
-    assert "worker process died (exit code -9)" in failed.user_attrs["error"]
-    rows = tables.trials(Store(None, mlruns), "quickstart")
-    assert list(rows["outcome"]) == ["failed", "complete"]
-
-
-def test_a_killed_process_reports_a_failed_run() -> None:
-    worker = Worker()
-    assert worker.process.pid is not None
-    os.kill(worker.process.pid, signal.SIGKILL)
-    report = worker.receive()
-    assert isinstance(report, Result) and report.outcome == "failed"
-    one_line(report.error or "", "exit code -9")
-    worker.stop()
-
-
-def test_a_worker_that_is_still_starting_leaves_ctrl_c_to_the_coordinator(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    worker = Worker()
-    assert worker.process.pid is not None
-    time.sleep(1)  # its imports take seconds
-    os.kill(worker.process.pid, signal.SIGINT)
-    time.sleep(0.5)
-    assert worker.process.is_alive() and capfd.readouterr().err == ""
-    worker.stop()
-
-
 def test_every_outcome_has_a_state_of_its_own_kind() -> None:
     assert {outcome.value: state.name for outcome, state in STATES.items()} == {
         "complete": "COMPLETE",
@@ -462,74 +359,6 @@ def test_every_outcome_has_a_state_of_its_own_kind() -> None:
         "diverged": "PRUNED",
         "failed": "FAIL",
     }
-
-
-def begun_without(*settings: str) -> InMemoryStorage:
-    """What a study stored that was begun before these settings existed."""
-    kept = InMemoryStorage()
-    definition = json.loads(json.dumps(planned(*QUICK).arms[0].definition()))
-    assert set(settings) <= definition.keys()
-    older = {key: value for key, value in definition.items() if key not in settings}
-    begun = optuna.create_study(storage=kept, study_name="quickstart/plain")
-    begun.set_user_attr("definition", older)
-    return kept
-
-
-def now(**settings: object) -> dict[str, dict[str, object]]:
-    """The definition of the same study today, with `trainer.*` settings."""
-    definition = json.loads(json.dumps(planned(*QUICK).arms[0].definition()))
-    return {"plain": definition | {f"trainer.{key}": value for key, value in settings.items()}}
-
-
-def test_a_study_begun_before_a_setting_existed_goes_on_with_its_default() -> None:
-    kept = begun_without("trainer.checks", "trainer.target", "trainer.internals")
-    check_same_experiment("quickstart", now(), kept)
-
-
-@pytest.mark.parametrize(
-    ("setting", "default", "value"),
-    [("checks", 1, 5), ("target", None, 0.5), ("internals", False, True)],
-)
-def test_a_study_begun_before_a_setting_existed_is_not_that_of_another_value(
-    setting: str, default: object, value: object
-) -> None:
-    kept = begun_without(f"trainer.{setting}")
-    with pytest.raises(UserError) as error:
-        check_same_experiment("quickstart", now(**{setting: value}), kept)
-    one_line(error.value, f"trainer.{setting}={default} (arm plain), now {value}")
-
-
-def test_a_stored_setting_is_held_against_its_value_and_not_its_default() -> None:
-    kept = InMemoryStorage()
-    begun = optuna.create_study(storage=kept, study_name="quickstart/plain")
-    begun.set_user_attr("definition", now(checks=5, target=0.5)["plain"])
-    check_same_experiment("quickstart", now(checks=5, target=0.5), kept)
-    with pytest.raises(UserError) as error:
-        check_same_experiment("quickstart", now(target=0.5), kept)
-    one_line(error.value, "trainer.checks=5 (arm plain), now 1")
-
-
-def ended_trial(number: int, value: float, state: TrialState) -> FrozenTrial:
-    trial = optuna.create_trial(
-        state=state,
-        value=value if state is TrialState.COMPLETE else None,
-        intermediate_values={1: value},
-    )
-    trial.number = number
-    return trial
-
-
-def test_a_pruned_trial_is_never_the_best() -> None:
-    pruned = ended_trial(0, 0.9, TrialState.PRUNED)
-    complete = ended_trial(1, 0.2, TrialState.COMPLETE)
-    assert best_trial([pruned, complete]) is complete
-    assert best_trial([pruned]) is None
-
-
-def test_the_best_of_equals_is_the_earliest() -> None:
-    equals = [ended_trial(n, 0.5, TrialState.COMPLETE) for n in (2, 0, 1)]
-    best = best_trial(equals)
-    assert best is not None and best.number == 0
 
 
 def tiny(study: Study) -> Study:
@@ -555,9 +384,13 @@ def tiny(study: Study) -> Study:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", options("study"))
-def test_every_shipped_study_runs_a_tiny_budget(name: str, digits: DataSet, mlruns: Path) -> None:
+def test_every_arm_of_a_shipped_study_can_be_built_and_one_runs(
+    name: str, digits: DataSet, mlruns: Path
+) -> None:
     study = tiny(planned(f"study={name}"))
-    ended = finish(study, digits, mlruns)
-    assert names(ended) == [f"{arm.name}/trial 0" for arm in study.arms]
+    for sample in (sample for arm in study.arms for sample in arm.samples):
+        train.check_buildable(typed(sample), digits)
+    ended = finish(replace(study, arms=study.arms[-1:]), digits, mlruns)
+    assert names(ended) == [f"{study.arms[-1].name}/trial 0"]
     # A learning rate drawn from a wide range may diverge in the first trial: a result.
     assert {end.rpartition(" · ")[2] for end in ended} <= {"complete", "diverged"}

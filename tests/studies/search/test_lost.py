@@ -37,7 +37,7 @@ def test_a_study_whose_journal_is_gone_is_not_begun_anew(
     copied: tuple[Study, Path], digits: DataSet
 ) -> None:
     study, mlruns = copied
-    storage.journal_path(at(study, mlruns).config, "tiny").unlink()
+    storage.path(at(study, mlruns).config, "tiny").unlink()
     with pytest.raises(UserError) as error:
         finish(study, digits, mlruns)
     one_line(error.value, "study=tiny", "4 runs", "optstudy report study=tiny", "study.name=")
@@ -47,7 +47,7 @@ def test_a_study_whose_journal_is_gone_is_not_begun_anew(
 def test_a_study_whose_journal_is_gone_is_still_reported(copied: tuple[Study, Path]) -> None:
     study, mlruns = copied
     config = at(study, mlruns).config
-    storage.journal_path(config, "tiny").unlink()
+    storage.path(config, "tiny").unlink()
     evidence = gather(config, Store(None, mlruns), "tiny")
     assert len(evidence.trials) == 4 and not evidence.definitions
 
@@ -100,6 +100,6 @@ def test_a_journal_with_a_torn_last_line_is_gone_on_with(
     copied: tuple[Study, Path], digits: DataSet
 ) -> None:
     study, mlruns = copied
-    with storage.journal_path(at(study, mlruns).config, "tiny").open("a") as journal:
+    with storage.path(at(study, mlruns).config, "tiny").open("a") as journal:
         journal.write('{"op_code": 4, "worker')  # the power went
     assert finish(study, digits, mlruns) == []

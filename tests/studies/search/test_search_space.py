@@ -1,6 +1,8 @@
 """Suggestions and what they become, on spaces written out here."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -8,22 +10,29 @@ import pytest
 from harness import one_line
 
 from pipeline.errors import UserError
-from studies.search.search_space import Dimension, Range, Space, describe, parse_ranges, suggest
+from studies.search.search_space import (
+    Dimension,
+    Range,
+    Space,
+    Tuned,
+    describe,
+    parse_ranges,
+    searched,
+    suggest,
+)
 
 OPTIMIZER = Dimension(
     "optimizer",
     ("sgd", "momentum"),
-    {
-        "sgd": {"optimizer.lr": Range(1e-4, 1.0, log=True)},
-        "momentum": {
-            "optimizer.lr": Range(1e-5, 1.0, log=True),
-            "optimizer.momentum": Range(0.0, 0.99),
-        },
-    },
+    (
+        Tuned("optimizer", "sgd", "optimizer.lr", Range(1e-4, 1.0, log=True)),
+        Tuned("optimizer", "momentum", "optimizer.lr", Range(1e-5, 1.0, log=True)),
+        Tuned("optimizer", "momentum", "optimizer.momentum", Range(0.0, 0.99)),
+    ),
     {"sgd": {"optimizer.name": "sgd"}, "momentum": {"optimizer.name": "momentum"}},
 )
 WIDTH = Dimension(
-    "model", ("mlp",), {"mlp": {"model.width": Range(8, 64, whole=True)}}, {"mlp": {}}
+    "model", ("mlp",), (Tuned("model", "mlp", "model.width", Range(8, 64, whole=True)),)
 )
 
 
@@ -71,7 +80,7 @@ def test_a_single_choice_is_set_but_not_drawn() -> None:
 
 
 def test_what_the_arm_has_set_is_not_set_again() -> None:
-    given = Dimension("model", ("mlp",), WIDTH.ranges, {"mlp": {}}, given=True)
+    given = replace(WIDTH, given=True)
     assert suggest(Draws(), (given,)) == ["model.width=8"]
 
 
@@ -124,6 +133,11 @@ def test_a_space_is_described_by_its_choices_ranges_and_settings() -> None:
     assert described["optimizer.name (momentum)"] == "momentum"
     lr = {"low": 1e-4, "high": 1.0, "log": True, "whole": False}
     assert described["search_space.optimizer.lr (sgd)"] == lr
+
+
+def test_a_stored_space_is_read_back_as_it_was() -> None:
+    stored = json.loads(json.dumps(describe((OPTIMIZER, WIDTH))))
+    assert searched(stored) == [*OPTIMIZER.tuned, *WIDTH.tuned]
 
 
 def test_optuna_accepts_every_suggestion_of_a_conditional_space() -> None:

@@ -1,0 +1,184 @@
+"""What the rules of `diagnosis` look at: runs that ended, ends of ranges, curves that still rise.
+
+Reads `Evidence` and judges nothing; the override a finding asks for is put together here too.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from studies.analysis.evidence import Evidence
+from studies.analysis.frames import final_curves
+from studies.analysis.hyperparameters import LR
+from studies.analysis.tables import ended, ranked
+from studies.search.search_space import Tuned, searched
+
+EDGE = 0.1  # outer tenth of a range, in log space where it is log-scaled
+TOP_AT_LEAST = 3  # the top tenth of few trials is too few to have a tendency
+LAST_FIFTH = 0.2
+ONE_POINT = 0.01  # stands in for the seeds' spread where fewer than two final runs measure it
+
+# Natural ends: beyond them a setting is invalid, or the same method as at the end. A bound at or
+# past one isn't flagged, a suggestion stops there. Elsewhere 0, where the range doesn't cross it.
+LIMITS = {
+    "momentum": (0.01, 0.99),  # 0 is plain SGD (Nesterov's range ends at 0.01), 1 never forgets
+    "beta1": (0.01, 0.99),
+    "beta2": (0.01, 0.9999),
+    "rho": (0.01, 0.9999),
+    "end_fraction": (1e-3, 1.0),  # 1 is no schedule; a thousandth of the first rate is as good as 0
+    "decay_rate": (1e-3, 1.0),
+}
+
+
+def arms(evidence: Evidence) -> list[str]:
+    """Every arm that has a run, then those the journal alone knows."""
+    return list(dict.fromkeys([*evidence.arms["arm"], *evidence.definitions]))
+
+
+def trials(evidence: Evidence, arm: str) -> pd.DataFrame:
+    """An arm's search trials that have ended."""
+    return ended(evidence.trials[evidence.trials["arm"] == arm])
+
+
+def outcomes(runs: pd.DataFrame) -> str:
+    """`3 complete, 1 diverged`."""
+    counts = runs["outcome"].value_counts()
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+
+
+def finals(evidence: Evidence, arm: str) -> pd.DataFrame:
+    """An arm's final runs that count."""
+    return evidence.finals[evidence.finals["arm"] == arm]
+
+
+def spread(evidence: Evidence, arm: str) -> float:
+    """The final seeds' standard deviation of validation accuracy; one point below two seeds."""
+    reached = finals(evidence, arm)["val_accuracy"].dropna().astype(float)
+    return float(reached.std()) if len(reached) > 1 else ONE_POINT
+
+
+def aimed(evidence: Evidence, arm: str) -> bool:
+    """Whether an arm's runs end at a target, or some of them."""
+    return evidence.values(arm, "trainer.target") != {"None"}
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An end of a range that an arm's best trials lie at; `wider` is the bound a wider one has."""
+
+    key: str
+    upper: bool
+    wider: float
+    text: str
+
+
+def edges(evidence: Evidence, arm: str) -> Iterator[Edge]:
+    """Where the best trial, or half of the top tenth (at least 3), lies in an outer tenth."""
+    complete = ranked(trials(evidence, arm))
+    top = complete.head(max(TOP_AT_LEAST, math.ceil(len(complete) / 10)))
+    for tuned in searched(evidence.definitions[arm]):
+        key, span = tuned.key, tuned.range
+        places = [place(row, tuned) for _, row in top.iterrows()]
+        for upper in (False, True):
+            at = [u is not None and (u > 1 - EDGE if upper else u < EDGE) for u in places]
+            many = len(top) >= TOP_AT_LEAST and 2 * sum(at) >= len(top)
+            bound = wider(tuned, upper)
+            if bound is None or not (many or at[:1] == [True]):
+                continue
+            best = f"The best trial's {key}={top.iloc[0][key]:.3g} lies" if at[0] else ""
+            several = f"{sum(at)} of the {len(top)} best trials' {key} lie"
+            side = "upper" if upper else "lower"
+            within = f"{span.low:g} to {span.high:g} ({tuned.choice})"
+            text = f"{best or several} in the {side} tenth of its range, {within}"
+            yield Edge(key, upper, bound, text)
+
+
+def outermost(evidence: Evidence, arm: str, best: "pd.Series[Any]") -> Iterator[str]:
+    """The best trial's values that are the highest or lowest tried, and not at their range's edge.
+
+    Those at the edge are `boundary`'s; natural ends are exempt here too.
+    """
+    for tuned in searched(evidence.definitions.get(arm, {})):
+        key, at = tuned.key, place(best, tuned)
+        if at is None or not EDGE <= at <= 1 - EDGE:
+            continue
+        places = [place(run, tuned) for _, run in trials(evidence, arm).iterrows()]
+        tried = sorted(other for other in places if other is not None)
+        if tried[0] == tried[-1]:
+            continue
+        for upper, end in ((True, tried[-1]), (False, tried[0])):
+            if at == end and wider(tuned, upper) is not None:
+                which = "highest" if upper else "lowest"
+                yield f"the best trial's {key}={best[key]:.3g} is the {which} of {len(tried)} tried"
+
+
+def place(trial: "pd.Series[Any]", tuned: Tuned) -> float | None:
+    """Where in its range a trial lies, 0 to 1; None for a trial of another choice."""
+    chosen = trial.get(tuned.group)
+    if pd.isna(trial.get(tuned.key)) or (pd.notna(chosen) and str(chosen) != tuned.choice):
+        return None
+    return tuned.range.place(trial[tuned.key])
+
+
+def wider(tuned: Tuned, upper: bool) -> float | None:
+    """The bound a wider range would have; None where it is a natural one."""
+    low, high, log = tuned.range.low, tuned.range.high, tuned.range.log
+    name = tuned.key.rpartition(".")[2]
+    least, most = LIMITS.get(name, (0.0 if low >= 0 else -math.inf, math.inf))
+    if upper:
+        return None if high >= most else min(most, high * 10 if log else 2 * high - low)
+    return None if low <= least else max(least, low / 10 if log else 2 * low - high)
+
+
+def mean_curve(evidence: Evidence, arm: str) -> pd.DataFrame:
+    """Accuracy and losses by epoch, means over the arm's complete final runs."""
+    figures = ["val_accuracy", "val_loss", "train_loss"]
+    curves = final_curves(evidence, "complete")
+    return curves[curves["arm"] == arm].groupby("epoch")[figures].mean().dropna()
+
+
+def rise(accuracy: "pd.Series[float]") -> tuple[int, float]:
+    """The last fifth of a curve's epochs, at least one, and what it gained over them."""
+    back = max(1, round(LAST_FIFTH * len(accuracy)))
+    return back, accuracy.iloc[-1] - accuracy.iloc[-1 - back]
+
+
+def rising(evidence: Evidence, arm: str) -> bool:
+    """Whether accuracy is best at the last epoch, by more than the seeds' spread."""
+    accuracy = mean_curve(evidence, arm)["val_accuracy"]
+    if len(accuracy) < 2 or accuracy.argmax() < len(accuracy) - 1:
+        return False
+    return bool(rise(accuracy)[1] > spread(evidence, arm))
+
+
+def of_length(evidence: Evidence, epochs: int) -> str:
+    """The override for runs of so many epochs; "" where arms differ in theirs."""
+    # Arms of different length set it themselves; the command line then isn't allowed to.
+    lengths = set[str]().union(
+        *(evidence.values(a, "trainer.epochs") for a in evidence.definitions)
+    )
+    return f"trainer.epochs={epochs} {renamed(evidence)}" if len(lengths) == 1 else ""
+
+
+def lower_rate(evidence: Evidence, arm: str) -> str:
+    """The override for a decade less of learning rate; "" where an arm would suffer from it."""
+    spans = {
+        a: [t.range for t in searched(d) if t.key == LR] for a, d in evidence.definitions.items()
+    }
+    if not spans.get(arm):
+        return ""
+    high = max(span.high for span in spans[arm])
+    best = [float(x) for x in evidence.arms.get(LR, pd.Series(dtype=float)) if pd.notna(x)]
+    wanted = max([high / 10, *(3 * x for x in best)])
+    fits = wanted < high and wanted <= min(s.high for every in spans.values() for s in every)
+    return f"search_space.{LR}.high={wanted:.3g} {renamed(evidence)}" if fits else ""
+
+
+def renamed(evidence: Evidence) -> str:
+    """`study.name=` of the next free-looking name: digits → digits-2 → digits-3."""
+    stem, number = re.fullmatch(r"(.*?)(?:-(\d+))?", evidence.study).groups()  # type: ignore[union-attr]
+    return f"study.name={stem}-{int(number or 1) + 1}"

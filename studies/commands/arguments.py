@@ -1,0 +1,23 @@
+"""How verbs that look at a study read their arguments."""
+
+from pipeline.compose import compose, typed
+from pipeline.config import Config
+from pipeline.errors import UserError
+
+
+def of_study(arguments: list[str]) -> tuple[str | None, Config]:
+    """The study named by `study=NAME`, if one is, and the configuration of everything else.
+
+    NAME is what was run, under whatever name: there need be no YAML of it.
+    """
+    names = [argument.partition("=")[2] for argument in arguments if argument.startswith("study=")]
+    rest = [argument for argument in arguments if not argument.startswith("study=")]
+    return (names[-1] if names else None), typed(compose(rest))
+
+
+def needs_study(verb: str, arguments: list[str]) -> tuple[str, Config]:
+    """The same for a verb that can't do without; raises UserError."""
+    name, config = of_study(arguments)
+    if not name:
+        raise UserError(f"study: not given; optstudy {verb} study=NAME")
+    return name, config

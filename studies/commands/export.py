@@ -1,0 +1,25 @@
+"""optstudy export study=NAME [out=DIR] [formats=[csv,markdown,latex,parquet]]
+
+Write a study's tables, trials, arms and comparisons, made from what MLflow holds. CSV and
+Parquet keep full precision; Markdown and LaTeX are rounded for a page, LaTeX with booktabs and
+means as mean ± half-width of the 95 % interval.
+
+  optstudy export study=batchnorm
+  optstudy export study=batchnorm formats=[latex] out=paper/tables
+      then, with \\usepackage{booktabs}: \\input{tables/comparisons.tex}
+"""
+
+from studies.commands.arguments import needs_study
+
+
+def main(arguments: list[str]) -> None:
+    """Write the tables and print where they are."""
+    study, config = needs_study("export", arguments)
+    # MLflow takes seconds to import: after all that can be refused at once.
+    from pipeline.tracking import Store
+    from studies.analysis.evidence import gather
+    from studies.report.export import exports, write_tables
+
+    evidence = gather(config, Store(config.tracking.uri, config.mlruns_dir), study)
+    for path in write_tables(evidence, exports(config, study), config.formats):
+        print(path)

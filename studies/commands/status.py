@@ -1,0 +1,26 @@
+"""optstudy status [study=NAME]
+
+How far a study is, running or not: per arm the trials by outcome, the best validation accuracy,
+the final runs. Without a name, every study there is.
+
+  optstudy status
+  optstudy status study=batchnorm
+"""
+
+from pipeline.errors import UserError
+from studies.commands.arguments import of_study
+from studies.commands.screen import console, status_table
+from studies.search import journal
+
+
+def main(arguments: list[str]) -> None:
+    """Print a table per study."""
+    name, config = of_study(arguments)
+    if name is not None:
+        journal.check_exists(config, name)
+    names = journal.existing(config) if name is None else [name]
+    if not names:
+        raise UserError("no study has been run yet; optstudy run study=quickstart")
+    for name in names:
+        arms = journal.read(config, name).values()
+        console().print(status_table(name, list(arms), journal.is_running(config, name)))

@@ -1,0 +1,179 @@
+"""What figures are drawn with: the look of every arm, panels, lines, bands, legends, files.
+
+Sizes and colours are those of optstudy.mplstyle. Every figure is meant to be read at 360 px as
+well as on paper, so each is one panel with its legend above it. Imports nothing of the project.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+# Okabe & Ito (2008) without yellow, which vanishes on white; told apart with any colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+LONGEST = 40  # characters of a label that fit the width of a figure
+MARK = 6  # points, of a mark that stands for itself; those along a line are smaller
+
+
+def styled() -> AbstractContextManager[None]:
+    """Draw and save in the project's style: matplotlib reads some of it only when it saves."""
+    return matplotlib.style.context(Path(__file__).parent / "optstudy.mplstyle")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an arm looks in every figure."""
+
+    colour: str
+    marker: str
+    line: Any  # a name of matplotlib's, or its (offset, lengths)
+
+
+Look = Mapping[str, Style]  # of every arm
+
+
+def styles(arms: Sequence[str]) -> dict[str, Style]:
+    """A style per arm, by its place in the arms table; marker and line tell arms apart in grey.
+
+    Counts of colours, markers and lines share no divisor, so 280 arms differ.
+    """
+    return {
+        arm: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], LINES[i % len(LINES)])
+        for i, arm in enumerate(arms)
+    }
+
+
+def present(points: pd.DataFrame, look: Look) -> list[str]:
+    """The arms that have a row of `points`, in the order of the arms table."""
+    return [arm for arm in look if arm in set(points["arm"])]
+
+
+def panel(
+    arms: Sequence[str], look: Look, keys: Sequence[Line2D] = (), *, lines: bool = True
+) -> tuple[Figure, Axes]:
+    """An empty panel under a legend of these arms and `keys`."""
+    figure = blank()
+    axes = figure.add_subplot()
+    entries = legend(figure, arms, look, keys, lines=lines)
+    figure.set_figheight(3.0 + 0.2 * entries)
+    return figure, axes
+
+
+def row_panel(rows: int, label: str) -> tuple[Figure, Axes]:
+    """A panel of labelled rows, the labels above their rows: long names cost no width."""
+    figure = blank(0.75 + 0.56 * rows)
+    axes = figure.add_subplot()
+    axes.set_ylim(rows - 0.5, -0.62)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(True, axis="x")
+    axes.margins(x=0.06)
+    axes.set_xlabel(label)
+    return figure, axes
+
+
+def blank(height: float | None = None) -> Figure:
+    """A figure of the project's width, `height` inches high, that needs no window to be drawn."""
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    if height is not None:
+        figure.set_figheight(height)
+    return figure
+
+
+def name_row(axes: Axes, row: int, name: str, value: str = "") -> None:
+    """The name above a row at its left end, and a value at its right one."""
+    for x, text, side in ((0, short(name), "left"), (1, value, "right")):
+        if text:
+            label = axes.text(x, row - 0.36, text, ha=side, va="center", fontsize=9.5)
+            label.set_transform(axes.get_yaxis_transform())
+            # on white, as marks of the row above may lie under it
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})
+
+
+def curve(axes: Axes, points: pd.DataFrame, style: Style, scale: float = 1, **line: Any) -> None:
+    """An arm's line through x and mean, in the band of low and high where there is one.
+
+    Marked at some eight of its points; `scale` is of its values, `line` its further settings.
+    """
+    x, mean, low, high = (points[name].astype(float) for name in ("x", "mean", "low", "high"))
+    marks: dict[str, Any] = {"marker": style.marker, "markevery": max(1, len(points) // 8)}
+    axes.plot(x, scale * mean, color=style.colour, linestyle=style.line, **marks, **line)
+    band: dict[str, Any] = {"color": style.colour, "alpha": 0.18, "linewidth": 0}
+    axes.fill_between(x, scale * low, scale * high, **band)
+
+
+def legend(
+    figure: Figure,
+    arms: Sequence[str],
+    look: Look,
+    keys: Sequence[Line2D] = (),
+    *,
+    lines: bool = True,
+) -> int:
+    """A legend above the panel; returns how many lines it takes."""
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=look[arm].colour,
+            marker=look[arm].marker,
+            markersize=MARK,
+            linestyle=look[arm].line if lines else "none",
+            label=short(arm),
+        )
+        for arm in arms
+    ] + list(keys)
+    if not handles:
+        return 0
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(len(handles), 52 // (longest + 6)))
+    length = 2.6 if lines else 1.0
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=length)
+    return -(-len(handles) // columns)
+
+
+def whole_ticks(axes: Axes) -> None:
+    """Ticks of the x axis at whole numbers alone."""
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+
+
+def log_if(set_scale: Callable[[str], None], wanted: bool) -> str:
+    """Make an axis logarithmic where it is wanted; what its label then says of it."""
+    if wanted:
+        set_scale("log")
+    return ", log scale" if wanted else ""
+
+
+def short(label: str) -> str:
+    """A label that fits the width of a figure."""
+    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file, 920 px wide."""
+    return _saved(figure, "png")
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as an SVG file, its text as outlines: it looks the same everywhere."""
+    return _saved(figure, "svg", metadata={"Date": None})
+
+
+def _saved(figure: Figure, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    with styled():
+        figure.savefig(buffer, format=form, **options)
+    return buffer.getvalue()

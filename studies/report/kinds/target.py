@@ -1,0 +1,194 @@
+"""Studies of what it takes to reach a target: steps, epochs and seconds, batch size by batch size.
+
+A study is one of these where all its arms set the same `trainer.target`.
+"""
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from studies.analysis import targets
+from studies.analysis.evidence import Evidence
+from studies.analysis.statistics import Estimate, Scaling
+from studies.report import canvas, words
+from studies.report.canvas import Look
+from studies.report.parts import Cell, Plot, Table
+
+ORDER = 1
+
+
+def applies(evidence: Evidence) -> bool:
+    """Whether all arms aim at one target."""
+    return targets.target(evidence) is not None
+
+
+def answer(evidence: Evidence) -> str:
+    """What the target takes, in one sentence; empty without final runs.
+
+    Compares the largest batch size with the quickest other one, by epochs; of arms all of whose
+    final runs reached the target.
+    """
+    table = targets.table(evidence)
+    if table.empty or not table["finals"].any():
+        return ""
+    aim = f"{100 * table['target'].iloc[0]:g} % validation accuracy"
+    short = table["reached"] < table["finals"]
+    reached = table[~short & table["steps"].notna()].sort_values("batch_size")
+    if reached.empty:
+        said = f"No arm reaches {aim} in all of its final runs"
+    elif len(reached) == 1:
+        arm = reached.iloc[0]
+        said = f"{arm['arm']} reaches {aim} in {_took(arm)}"
+    else:
+        large, others = reached.iloc[-1], reached.iloc[:-1]
+        said = _compared(evidence, aim, large, others.iloc[int(others["epochs"].argmin())])
+    if (scaling := targets.fit(table).scaling) is not None:
+        said += (
+            "; steps fall as S = S_min (1 + B_crit/B) with S_min = "
+            f"{_estimate(scaling.s_min, ' steps')} and B_crit = "
+            f"{_estimate(scaling.b_crit, ' images')}"
+        )
+    missed = [
+        f"{arm['arm']} in {arm['finals'] - arm['reached']} of {arm['finals']} runs"
+        for _, arm in table[short].iterrows()
+    ]
+    if missed:
+        said += f"; not reached by {words.joined(missed)}"
+    return said + "."
+
+
+def _compared(
+    evidence: Evidence, aim: str, large: "pd.Series[Any]", other: "pd.Series[Any]"
+) -> str:
+    ratio = targets.paired_ratio(evidence, str(large["arm"]), str(other["arm"]), "epochs")
+    if ratio.low is not None and ratio.low > 1:
+        verdict = "not enough to compensate"
+    elif ratio.high is not None and ratio.high < 1:
+        verdict = "more than enough to compensate"
+    else:
+        verdict = "shown neither to compensate nor to fall short"
+    rate = ""
+    if pd.notna(large["lr"]) and pd.notna(other["lr"]):
+        rate = f" {words.significant(large['lr'] / other['lr'], 2)} times as large"
+    return (
+        f"To reach {aim}, {large['arm']} takes {_took(large)}, {other['arm']} {_took(other)}: "
+        f"{_estimate(ratio, ' times')} the epochs, so a learning rate{rate} is {verdict}"
+    )
+
+
+def _took(arm: "pd.Series[Any]") -> str:
+    """`89.0 steps, 12.5 epochs and 4.20 s of training`."""
+    steps, epochs, seconds = (words.significant(arm[cost]) for cost in targets.COSTS)
+    return f"{steps} steps, {epochs} epochs and {seconds} s of training"
+
+
+def _estimate(value: Estimate, unit: str) -> str:
+    said = f"{words.significant(value.value)}{unit}"
+    if value.low is None or value.high is None or not np.isfinite(value.high):
+        return said
+    low, high = words.significant(value.low), words.significant(value.high)
+    return f"{said} (95 % interval {low} to {high})"
+
+
+def frames(evidence: Evidence) -> dict[str, pd.DataFrame]:
+    """What the target took, arm by arm."""
+    return {"targets": targets.table(evidence)}
+
+
+def tables(evidence: Evidence) -> list[Table]:
+    """What the target took, an arm a row; none before an arm has a complete trial."""
+    headers = dict(zip(targets.COSTS, ("Steps", "Epochs", "Training, s"), strict=True))
+    rows = []
+    for _, arm in targets.table(evidence).iterrows():
+        costs = {h: Cell(_measured(arm, cost), "never reached") for cost, h in headers.items()}
+        lr = "" if pd.isna(arm["lr"]) else words.significant(arm["lr"], 2)
+        rate = {"Best learning rate": Cell(lr, "not searched")}
+        reached = {"Reached": Cell(f"{arm['reached']} of {arm['finals']}")}
+        rows.append({"Arm": Cell(arm["arm"], arm=True)} | costs | rate | reached)
+    note = (
+        "Means over the final runs that reached it, with their 95 % intervals. The comparison "
+        "below is of runs that ended there."
+    )
+    return [Table("What the target took", rows, note)] if rows else []
+
+
+def _measured(arm: "pd.Series[Any]", cost: str) -> str:
+    """`91.7 (89.0 to 94.4)`, or without the interval where there is none; empty if unmeasured."""
+    if pd.isna(arm[cost]):
+        return ""
+    value, low, high = (words.significant(arm[f"{cost}{end}"]) for end in ("", "_low", "_high"))
+    return value if pd.isna(arm[f"{cost}_low"]) else f"{value} ({low} to {high})"
+
+
+def plots(evidence: Evidence, look: Look) -> list[Plot]:
+    """Every cost, and the best learning rate, against batch size."""
+    table = targets.table(evidence)
+    there = table[table["steps"].notna()]
+    fit = targets.fit(table)
+    aim = targets.target(evidence)
+    assert aim is not None  # applies
+    fits = "The line is S_min (1 + B_crit/B)." if fit.scaling else f"{fit.reason}."
+    to = f"to {100 * aim:g} % validation accuracy"
+    asked = [
+        ("steps", f"Steps {to}", "weight updates", f"Mean and 95 % interval. {fits}"),
+        ("epochs", f"Epochs {to}", "epochs", "Mean and 95 % interval over final seeds."),
+        (
+            "train_seconds",
+            f"Seconds {to}",
+            "training time (s)",
+            "Training alone, without validation.",
+        ),
+        ("lr", "Best learning rate", "learning rate", "Of each batch size's best trial."),
+    ]
+    return [
+        Plot(
+            f"target_{value}",
+            title,
+            caption,
+            f"{title}: " + words.named(table, value, percent=False),
+            against_batch_size(there, look, value, label, fit.scaling if value == "steps" else None)
+            if len(there)
+            else None,
+            "No final run has reached the target.",
+        )
+        for value, title, label, caption in asked
+    ]
+
+
+def against_batch_size(
+    table: pd.DataFrame, look: Look, value: str, label: str, scaling: Scaling | None
+) -> Figure:
+    """A mean over final seeds with its 95 % interval for every batch size, both axes logarithmic.
+
+    `table` is `targets.table`; the line through the steps is `scaling`, where there is one.
+    """
+    points = table.dropna(subset=["batch_size", value]).sort_values("batch_size")
+    figure, axes = canvas.panel(list(points["arm"]), look, lines=False)
+    if scaling is not None and scaling.s_min.value is not None and scaling.b_crit.value is not None:
+        sizes = np.geomspace(points["batch_size"].min(), points["batch_size"].max(), 100)
+        fitted = scaling.s_min.value * (1 + scaling.b_crit.value / sizes)
+        grey = matplotlib.rcParams["axes.edgecolor"]
+        axes.plot(sizes, fitted, color=grey, linewidth=1.2, zorder=1)
+    for _, arm in points.iterrows():
+        style, size = look[arm["arm"]], arm["batch_size"]
+        if pd.notna(arm.get(f"{value}_low")):
+            # a log axis has no place for an end at or below zero
+            ends = [max(arm[f"{value}_low"], arm[value] / 10), arm[f"{value}_high"]]
+            axes.plot([size, size], ends, color=style.colour, linewidth=2)
+        axes.plot(size, arm[value], style.marker, color=style.colour, ms=canvas.MARK)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(list(points["batch_size"])))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:.5g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelrotation=40, labelsize=8)
+    axes.set_xlabel("batch size (images, log scale)")
+    axes.set_ylabel(f"{label}, log scale")
+    return figure

@@ -1,0 +1,55 @@
+"""What a page is made of, and a kind of study adds to it: plots and tables."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from studies.report import canvas
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of the page with its words; `reason` says why there is none."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure | None
+    reason: str = ""
+
+    @property
+    def file(self) -> str:
+        """The PNG file it is also written to."""
+        return f"{self.name}.png"
+
+    @property
+    def uri(self) -> str:
+        """The figure as a data URI."""
+        assert self.figure is not None
+        return "data:image/svg+xml;base64," + base64.b64encode(canvas.svg(self.figure)).decode()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of a table; without text, `reason` says why. An arm's name has its colour."""
+
+    text: str
+    reason: str = ""
+    arm: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table under its title; `note` says how to read it, or `reason` why it has no rows.
+
+    The first `lead` columns name what a row is about: a phone shows them as its heading.
+    """
+
+    title: str
+    rows: Sequence[Mapping[str, Cell]]  # by the header of their column, the same in every row
+    note: str
+    reason: str = ""
+    lead: int = 1

@@ -1,0 +1,68 @@
+"""The losses of every optimizer × BatchNorm × batch size: no refactoring may change them.
+
+`losses.json` holds those of commit 0073bbc, with the torch version and the processor they were
+computed on: there they are equal bit for bit, elsewhere rounding may differ. A change that means
+to change them prints new ones: python tests/pipeline/test_losses.py > tests/pipeline/losses.json
+"""
+
+import json
+import platform
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from recording import config_of, noting
+
+from pipeline import data, train
+from pipeline.config import TrainerConfig
+from pipeline.data import DataSet
+from pipeline.results import Epoch
+
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
+MODELS, SIZES = ("mlp", "mlp_batchnorm"), (32, 100, "full")
+Runs = dict[str, list[list[float]]]
+
+
+def machine() -> list[str]:
+    """What else the last bits depend on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line for line in lines if line.startswith(("model", "cpu family"))]
+    kind = {" ".join(line.split()) for line in [*named, platform.machine()]}
+    return [torch.__version__, torch.backends.cpu.get_cpu_capability(), *sorted(kind)]
+
+
+def losses(dataset: DataSet) -> Runs:
+    """By run: training loss, validation loss and gradient norm of two epochs."""
+    runs: Runs = {}
+    for optimizer, model in product(OPTIMIZERS, MODELS):
+        config = replace(
+            config_of(f"optimizer={optimizer}"),
+            model=config_of(f"model={model}").model,
+        )
+        for size in SIZES:
+            epochs: list[Epoch] = []
+            config.trainer = TrainerConfig(epochs=2, batch_size=size)
+            train.run(config, dataset, on_epoch=noting(epochs))
+            figures = [[e.train_loss, e.val_loss, e.grad_norm] for e in epochs]
+            runs[f"{optimizer} {model} {size}"] = figures
+    return runs
+
+
+def test_losses_are_what_they_were(digits: DataSet) -> None:
+    stored = json.loads(Path(__file__).with_name("losses.json").read_text())
+    runs = losses(digits)
+    assert runs.keys() == stored["losses"].keys()
+    exact = stored["machine"] == machine()
+    for name, epochs in runs.items():
+        for figures, before in zip(epochs, stored["losses"][name], strict=True):
+            assert figures == (before if exact else pytest.approx(before, rel=1e-3)), name
+
+
+if __name__ == "__main__":
+    dataset = data.prepare(config_of("data=digits").data)
+    print(json.dumps({"machine": machine(), "losses": losses(dataset)}))

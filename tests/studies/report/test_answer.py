@@ -1,0 +1,218 @@
+"""The answer in one sentence: of one arm, of two, of several, of a study that names contrasts."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from building import definition, evidence, retrained
+from harness import one_line
+
+from pipeline.compose import compose, typed
+from pipeline.errors import UserError
+from studies.analysis import statistics, tables
+from studies.analysis.evidence import Evidence
+from studies.report.answer import answer
+
+TEN = [0.500, 0.502, 0.498, 0.501, 0.503, 0.499, 0.500, 0.504, 0.497, 0.506]
+
+
+def shifted(by: float, seeds: int = 10) -> list[float]:
+    """Accuracies `by` above TEN, by a little more or less for every seed."""
+    return [x + by + (0.001 if i % 2 else -0.001) for i, x in enumerate(TEN[:seeds])]
+
+
+THREE = {"a": TEN, "b": shifted(0.05), "c": shifted(0.1)}
+
+
+def study(finals: Mapping[str, Sequence[float]], **changes: Any) -> Evidence:
+    """A study of three trials per arm, and final runs of these test accuracies."""
+    return evidence(retrained(finals), **{"trials": 3, "finals": 10} | changes)
+
+
+def turned(given: Evidence) -> Evidence:
+    """The same with every comparison stored the other way round."""
+    rows = given.comparisons
+    assert set(rows["verdict"]) == {"better"}
+    other = {"arm_a": "arm_b", "arm_b": "arm_a", "low": "high", "high": "low"}
+    changed = rows.rename(columns=other).assign(verdict="worse")
+    changed[["difference", "low", "high"]] *= -1
+    return replace(given, comparisons=changed)
+
+
+def apart(given: Evidence, arm: str) -> Evidence:
+    """The same with an arm that shares no final seed with the others."""
+    trials = given.trials.copy()
+    trials.loc[(trials["arm"] == arm) & (trials["phase"] == "final"), "seed"] += 50
+    return replace(given, trials=trials, comparisons=tables.comparisons(trials))
+
+
+def test_answer_of_one_arm_is_its_mean_with_interval() -> None:
+    said = answer(study({"only": TEN}))
+    assert re.fullmatch(
+        r"only reaches 50\.1 % test accuracy \(95 % interval 49\.9 to 50\.3, 10 seeds\)\.", said
+    )
+
+
+def test_answer_of_one_seed_has_no_interval() -> None:
+    assert answer(study({"only": TEN[:1]})) == "only reaches 50.0 % test accuracy (1 seed)."
+
+
+def test_answer_of_two_arms_gives_difference_interval_p_and_seeds() -> None:
+    given = study({"plain": TEN, "batchnorm": shifted(0.1)})
+    row = given.comparisons.iloc[0]
+    low, high = 100 * row["low"], 100 * row["high"]
+    assert answer(given) == (
+        "batchnorm is better than plain by 10.0 points of test accuracy "
+        f"(95 % interval {low:.1f} to {high:.1f}, p = 0.002, 10 paired seeds)."
+    )
+
+
+@pytest.mark.parametrize("contrasts", [[], [("a", "c")], [("c", "a")]])
+def test_answer_is_the_same_whichever_way_round_the_pairs_are_stored(
+    contrasts: list[tuple[str, str]],
+) -> None:
+    given = study(THREE if contrasts else {"a": TEN, "c": shifted(0.1)}, contrasts=contrasts)
+    assert answer(turned(given)) == answer(given)
+
+
+def test_answer_says_when_no_difference_is_shown() -> None:
+    said = answer(study({"a": TEN, "copy": list(TEN)}))
+    assert said.startswith("No difference between a and copy is shown: they differ by less than")
+    assert "p = 1" in said
+
+
+def test_answer_says_when_seeds_are_too_few_and_how_many_it_takes() -> None:
+    said = answer(study({"a": TEN[:3], "b": shifted(0.1, 3)}))
+    needed = "Too few seeds: 3, at least 6 are needed to reach p < 0.05; "
+    assert said.startswith(needed + "b is ahead of a by 10.")
+
+
+def test_answer_of_several_arms_names_best_runner_up_and_lowest() -> None:
+    arms = {"low": TEN, "mid": shifted(0.05), "top": shifted(0.1), "same": shifted(0.1)}
+    said = answer(study(arms))
+    mean = statistics.mean(shifted(0.1))
+    assert mean.value is not None
+    assert said.startswith(f"top reaches the highest test accuracy, {100 * mean.value:.1f} % (95 %")
+    assert "no difference from the runner-up same is shown (0.0 points" in said
+    assert "it is better than the lowest, low, by 10.0 points" in said
+    assert "Holm-corrected p = 0.012" in said  # 6 pairs · 2/2¹⁰
+
+
+def test_answer_of_several_arms_with_few_seeds_says_so_once() -> None:
+    said = answer(study({"a": TEN[:3], "b": shifted(0.1, 3), "c": shifted(0.2, 3)}))
+    assert said.count("too few seeds: 3, at least 7 are needed to reach p < 0.05 over 3 pairs") == 1
+    assert "it is ahead of the runner-up b by" in said and "better" not in said
+
+
+def test_the_best_of_several_may_be_behind_on_the_seeds_it_shares() -> None:
+    arms = {"top": [0.1, 0.1, 0.9, 0.9, 0.9, 0.9], "next": [0.5, 0.5], "low": [0.3, 0.3]}
+    assert "it is behind the runner-up next by 40.0 points" in answer(study(arms))
+
+
+def test_answer_without_finals_says_what_there_is_and_what_to_run() -> None:
+    said = answer(study({"a": [], "b": []}))
+    assert said.startswith("No answer yet: no final run has a test accuracy, 6 of 6 trials have")
+    assert said.endswith("to go on: optstudy run study=s.")
+
+
+def test_answer_names_the_arm_that_has_no_finals() -> None:
+    said = answer(study({"a": TEN, "b": []}))
+    assert said.startswith("a reaches 50.1 %")
+    assert said.endswith("b has no final run yet.")
+
+
+def test_answer_of_arms_without_a_shared_seed_compares_nothing() -> None:
+    given = apart(study({"a": TEN[:2], "b": shifted(0.1, 2)}), "b")
+    assert "they share no final seed" in answer(given)
+
+
+def test_answer_says_when_budgets_differ() -> None:
+    definitions = {arm: definition() | {"trainer.epochs": e} for arm, e in (("a", 2), ("b", 704))}
+    given = study({"a": TEN, "b": shifted(0.1)}, definitions=definitions)
+    assert "the arms' budgets differ" in answer(given)
+
+
+# --- contrasts ---
+
+
+def asked(*contrasts: tuple[str, str], **finals: list[float]) -> Evidence:
+    return study(finals or THREE, contrasts=contrasts)
+
+
+def test_contrasts_are_said_in_the_order_of_the_study_and_no_other_pair_is() -> None:
+    first, second = answer(asked(("c", "a"), ("b", "a"))).split("; ")
+    assert first.startswith("c, 60.1 % test accuracy, is better than a, 50.1 %, by 10.0 points (")
+    assert second.startswith("b, 55.1 % test accuracy, is better than a, 50.1 %, by 5.0 points (")
+    assert second.endswith(").")
+    assert answer(asked(("b", "a"), ("c", "a"))) == f"{second[:-1]}; {first}."
+
+
+def test_an_arm_that_is_worse_is_so_by_positive_points_with_a_positive_interval() -> None:
+    given = asked(("a", "c"))
+    rows = given.comparisons
+    row = rows[(rows["arm_a"] == "c") & (rows["arm_b"] == "a")].iloc[0]
+    low, high = 100 * row["low"], 100 * row["high"]
+    assert high > low > 0
+    assert answer(given) == (
+        "a, 50.1 % test accuracy, is worse than c, 60.1 %, by 10.0 points (95 % interval "
+        f"{low:.1f} to {high:.1f}, Holm-corrected p = {row['p_holm']:.2g})."
+    )
+
+
+def test_arms_not_shown_to_differ_are_said_so_with_the_one_ahead() -> None:
+    noisy = [x + (0.02 if i % 2 else -0.019) for i, x in enumerate(TEN)]
+    said = answer(asked(("a", "noisy"), a=TEN, noisy=noisy, c=shifted(0.1)))
+    start = "a, 50.1 % test accuracy, is not shown to differ from noisy, 50.1 % (noisy ahead by 0.1"
+    assert said.startswith(f"{start} points, 95 % interval −")
+    assert "better" not in said and "worse" not in said
+
+
+def test_a_contrast_of_too_few_seeds_says_how_many_it_takes() -> None:
+    said = answer(asked(("b", "a"), a=TEN[:3], b=shifted(0.1, 3), c=shifted(0.2, 3)))
+    assert said.startswith("b, 60.") and "better" not in said
+    assert said.endswith(
+        "% test accuracy, against a, 50.0 %: too few seeds: 3, at least 7 are needed to reach "
+        "p < 0.05 over 3 pairs."
+    )
+
+
+def test_a_contrast_without_a_shared_seed_compares_nothing() -> None:
+    first, second, *_ = answer(apart(asked(("a", "c"), ("a", "b")), "c")).split("; ")
+    assert first == "a, 50.1 % test accuracy, shares no final seed with c, 60.1 %"
+    assert second.startswith("a, 50.1 % test accuracy, is worse than b, 55.1 %, by 5.0 points")
+
+
+def test_contrasts_of_arms_without_final_runs_are_left_out() -> None:
+    said = answer(asked(("late", "a"), ("c", "a"), **THREE, late=[]))
+    assert said.startswith("c, 60.1 % test accuracy, is better than a")
+    assert said.endswith("; late has no final run yet.") and said.count("late") == 1
+
+
+def test_where_no_contrast_can_be_told_the_answer_ranks_the_arms() -> None:
+    said = answer(asked(("late", "a"), **THREE, late=[]))
+    assert said.startswith("c reaches the highest test accuracy")
+    assert said == answer(asked(**THREE, late=[]))
+
+
+def configured(contrasts: list[list[str]]) -> list[list[str]]:
+    """The contrasts of a study of arms a, b and c, as its configuration has them."""
+    listed = ",".join(f"[{','.join(pair)}]" for pair in contrasts)
+    composed = compose(["study=quickstart", f"study.contrasts=[{listed}]"])
+    composed.study.arms = {arm: [] for arm in "abc"}
+    config = typed(composed).study
+    assert config is not None
+    return config.contrasts
+
+
+@pytest.mark.parametrize("pair", [["plain"], ["a", "a"], ["a", "other"], ["a", "b", "c"], []])
+def test_a_contrast_is_two_different_arms(pair: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        configured([["b", "a"], pair])
+    one_line(error.value, f"study.contrasts={pair}", "allowed is two of the arms a, b, c")
+
+
+def test_a_study_takes_contrasts_of_its_arms() -> None:
+    assert configured([["b", "a"], ["b", "c"]]) == [["b", "a"], ["b", "c"]]
+    assert configured([]) == []

@@ -1,0 +1,180 @@
+"""The report says what the frames say, no more, and needs nothing but itself."""
+
+import html
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from building import curve, definition, evidence, retrained
+from optuna.trial import create_trial
+from test_answer import TEN, apart, shifted, study
+
+from studies.analysis.diagnosis import Finding
+from studies.analysis.evidence import Evidence
+from studies.report import kinds, page
+from studies.report.answer import answer
+from studies.report.parts import Cell, Table
+
+TWO = {"plain": TEN, "batchnorm": shifted(0.1)}
+
+
+def rendered(given: Evidence, *findings: Finding) -> tuple[str, str]:
+    """The HTML and the Markdown, without the plots: those take long."""
+    texts = page.render(page.page(given, findings, []))
+    return texts["report.html"], texts["report.md"]
+
+
+def table(given: Evidence, title: str) -> Table:
+    """A table of the page that one of the study's kinds brings."""
+    return next(t for kind in kinds.of(given) for t in kind.tables(given) if t.title == title)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole report, written once."""
+    folder = tmp_path_factory.mktemp("report")
+    curves = [row for arm in TWO for row in curve(arm, 1, [0.3, 0.4])]
+    page.write(evidence(retrained(TWO), curves=curves), [], folder)
+    return folder
+
+
+def test_page_begins_with_question_and_answer() -> None:
+    given = study(TWO, question="Does it help?")
+    shown, markdown = rendered(given)
+    body = shown[shown.index("<body>") :]
+    first = ["Does it help?", html.escape(answer(given)), "<h2>Comparison"]
+    places = [body.index(text) for text in first]
+    assert places == sorted(places)
+    lines = markdown.splitlines()
+    assert [lines[0], lines[2]] == ["# Does it help?", answer(given)]
+
+
+def test_page_loads_nothing_from_outside(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    loaded = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", text)
+    assert len(loaded) > 5
+    assert all(target.startswith("data:") for target in loaded)
+    assert not re.search(r"url\(|@import|<script|https?://", text)
+
+
+def test_every_image_has_an_alternative_text(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    alternatives = re.findall(r'<img alt="([^"]*)"', text)
+    assert len(alternatives) == text.count("<img") == 7
+    assert all(len(alternative) > 20 for alternative in alternatives)
+
+
+def test_every_figure_is_a_png_beside_the_page(folder: Path) -> None:
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
+    named = re.findall(r"\]\((.*?)\)", markdown)
+    assert sorted(named) == sorted(path.name for path in folder.glob("*.png"))
+    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in named)
+
+
+def test_names_are_escaped() -> None:
+    name = "<b>&bold|_x"
+    finding = Finding(name, "boundary", "<script>1</script>", "study.trials=9")
+    shown, markdown = rendered(study({name: TEN, "b": TEN}), finding)
+    assert "<b>" not in shown and "<script>" not in shown
+    assert html.escape(name) in shown
+    assert r"\<b\>&bold\|\_x" in markdown
+
+
+def test_comparison_table_equals_the_frame() -> None:
+    given = study({"a": TEN, "b": shifted(0.05), "c": shifted(0.0501)})
+    shown, _ = rendered(given)
+    body = shown[shown.index("Comparison</h2>") :]
+    lines = re.findall(r"<tr>\s*<td.*?</tr>", body[: body.index("</table>")], re.S)
+    assert len(lines) == len(given.comparisons) == 3
+    for text, (_, row) in zip(lines, given.comparisons.iterrows(), strict=True):
+        cells = [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<td.*?</td>", text, re.S)]
+        numbers = [re.findall(r"−?\d[\d.e−]*", cell) for cell in cells]
+        assert [cells[0], cells[2], cells[7]] == [row["arm_a"], row["arm_b"], str(row["seeds"])]
+        assert cells[1].removesuffix(" than") == row["verdict"]
+        points = [float(n.replace("−", "-")) for n in numbers[3]]
+        wanted = [100 * row[key] for key in ("difference", "low", "high")]
+        assert points == pytest.approx(wanted, abs=0.00501)
+        assert float(numbers[4][0]) == pytest.approx(row["p_value"], rel=0.005)
+        assert float(numbers[5][0]) == pytest.approx(row["p_holm"], rel=0.005)
+        shares = [float(n) for n in numbers[6]]
+        wanted = [row[key] for key in ("p_better", "p_better_low", "p_better_high")]
+        assert shares == pytest.approx(wanted, abs=0.00501)
+
+
+def test_arms_without_a_shared_seed_have_an_empty_comparison_that_says_why() -> None:
+    (row,) = table(apart(study({"a": TEN[:2], "b": shifted(0.1, 2)}), "b"), "Comparison").rows
+    names = ("A − B, points", "p", "p (Holm)", "P(A > B)")
+    assert [row[name] for name in names] == [Cell("", "no shared seed")] * 4
+
+
+def test_findings_come_with_their_override() -> None:
+    finding = Finding("a", "boundary", "The best lies at the edge.", "search_space.x.low=1e-6")
+    whole = Finding(None, "unequal", "The arms differ in epochs.", "")
+    shown, _ = rendered(study({"a": TEN, "b": TEN}), whole, finding)
+    assert "The best lies at the edge." in shown
+    assert "<pre>search_space.x.low=1e-6</pre>" in shown
+    assert "Whole study" in shown
+
+
+def test_a_stand_in_data_set_is_said_on_top() -> None:
+    given = study({"a": TEN}, provenance={"data.fallback": "cifar10 → digits"})
+    shown, markdown = rendered(given)
+    assert shown.index("cifar10 → digits") < shown.index("<h1>")
+    assert "cifar10 → digits" in markdown
+
+
+def test_missing_figures_say_why(tmp_path: Path) -> None:
+    page.write(study({"a": [], "b": []}, command="", definitions={}), [], tmp_path)
+    text = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    for reason in (
+        "0 of 2 arms have final runs with a test accuracy",
+        "No final run has a test accuracy.",
+        "No final run has logged an epoch.",
+        "its journal is gone",
+        "Its override list isn't stored",
+        "no git commit recorded",
+    ):
+        assert reason in text
+    assert not re.search(r"\bnan\b|\bNone\b", re.sub(r"base64,[^\"]*", "", text))
+
+
+def test_best_configuration_is_a_command_to_copy() -> None:
+    given = study({"a": TEN})
+    overrides = ["optimizer=adam", "model.hidden=[100]"]
+    best = create_trial(value=0.5, user_attrs={"overrides": overrides})
+    journal = {"a": replace(given.journal["a"], trials=[best])}
+    (configured,) = page.configurations(replace(given, journal=journal))
+    assert configured["command"] == "optstudy train optimizer=adam 'model.hidden=[100]'"
+
+
+def test_facts_give_a_budget_only_where_all_arms_have_the_same() -> None:
+    epochs = {arm: definition() | {"trainer.epochs": e} for arm, e in (("a", 2), ("b", 704))}
+    equal, unequal = (
+        page.facts(study({"a": TEN, "b": TEN}, definitions=d)) for d in (None, epochs)
+    )
+    assert equal[:4] == ["2 arms", "3 trials each", "5 epochs", "10 final seeds"]
+    assert unequal[:3] == ["2 arms", "3 trials each", "10 final seeds"]
+
+
+def test_provenance_names_every_arms_budget_and_its_looks_at_the_test_set() -> None:
+    given = study(
+        {"a": TEN, "b": TEN[:4]},
+        definitions={"a": {"trainer.epochs": 2}, "b": {"trainer.epochs": 704}},
+        provenance={"git.commit": "abc", "git.dirty": "true"},
+        test_evaluations={"a": 10, "b": 4},
+    )
+    rows = dict(row[:2] for row in page.provenance(given))
+    assert rows["Budget: epochs"] == "2 (a), 704 (b)"
+    assert rows["Test set evaluated, per arm"] == "10 times (a), 4 times (b)"
+    assert rows["Code"] == "commit abc, with uncommitted changes"
+
+
+def test_the_budget_of_a_study_whose_journal_is_gone_is_empty() -> None:
+    rows = dict(row[:2] for row in page.provenance(replace(study({"a": TEN}), journal={})))
+    assert {value for name, value in rows.items() if name.startswith("Budget: ")} == {""}
+
+
+def test_arms_table_counts_outcomes_of_the_search() -> None:
+    (row,) = page.arms_table(study({"a": TEN})).rows
+    assert row["Trials"].text == "1 complete, 1 pruned, 1 diverged"
