@@ -108,8 +108,7 @@ def parse_ranges(key: str, declared: Mapping[str, Any]) -> dict[str, Range]:
     Raises UserError for an unknown or missing field, low ≥ high, or a log range from 0 or below.
     """
     return {
-        f"{key}.{name}": _range(f"search_space.{key}.{name}", fields)
-        for name, fields in declared.items()
+        f"{key}.{name}": _range(f"search_space.{key}.{name}", declared[name]) for name in declared
     }
 
 

@@ -52,31 +52,26 @@ class Lost:
 
 
 class Worker(Protocol):
-    """Whoever trains: a process here, an actor of a cluster, this very process in a test."""
+    """Whoever trains: a process here, an actor of a cluster, this very process in a test.
 
-    def send(self, message: Task | bool) -> None:
-        """A task, or, in answer to an epoch, whether the run is to stop there."""
+    It is sent a task, or, in answer to an epoch, whether the run is to stop there. It reports
+    `Ready` first of all; after a task its epochs, each of which wants an answer, and then the
+    result; `Lost` at any time, and nothing after it. `stop` ends it, whatever it is doing.
+    """
 
-    def receive(self) -> Ready | Epoch | Result | Lost:
-        """The next report; waits for it. First of all `Ready`; after a task its epochs, each of
-        which wants an answer, and then its result; `Lost` at any time, and nothing after it.
-        """
-
-    def stop(self) -> None:
-        """End it, whatever it is doing."""
+    def send(self, message: Task | bool) -> None: ...
+    def receive(self) -> Ready | Epoch | Result | Lost: ...
+    def stop(self) -> None: ...
 
 
 W = TypeVar("W", bound=Worker)
 
 
 class Workers(Protocol[W]):
-    """A kind of worker: makes them, and knows which of them have something to say."""
+    """A kind of worker: starts one more, and knows which have something to say within a time."""
 
-    def start(self) -> W:
-        """One more worker; returns at once, it reports `Ready` when it is."""
-
-    def reporting(self, workers: Sequence[W], timeout: float) -> list[W]:
-        """Those that can be received from, within `timeout` seconds."""
+    def start(self) -> W: ...
+    def reporting(self, workers: Sequence[W], timeout: float) -> list[W]: ...
 
 
 class LocalWorker:
@@ -95,12 +90,10 @@ class LocalWorker:
         remote.close()
 
     def send(self, message: Task | bool) -> None:
-        """Say it; a worker that can't hear it is found out by `receive`."""
-        with suppress(OSError):
+        with suppress(OSError):  # a worker that can't hear is found out by `receive`
             self.connection.send(message)
 
     def receive(self) -> Ready | Epoch | Result | Lost:
-        """The next report; a process that died is lost."""
         try:
             report: Ready | Epoch | Result = self.connection.recv()
         except (EOFError, OSError):
@@ -109,7 +102,6 @@ class LocalWorker:
         return report
 
     def stop(self) -> None:
-        """End the process."""
         self.process.terminate()
         self.process.join()
         self.connection.close()
@@ -122,11 +114,9 @@ class LocalWorkers:
     dataset: DataSet
 
     def start(self) -> LocalWorker:
-        """One more process."""
         return LocalWorker(self.dataset)
 
     def reporting(self, workers: Sequence[LocalWorker], timeout: float) -> list[LocalWorker]:
-        """Those whose pipe holds a report, or has ended."""
         speaking = wait([worker.connection for worker in workers], timeout)
         return [worker for worker in workers if worker.connection in speaking]
 
