@@ -14,6 +14,8 @@ from studies.search import journal, ledger
 from studies.search.arms import Study, plan
 from studies.search.progress import Due
 
+pytestmark = pytest.mark.slow  # every test runs a study, or a process
+
 STUDY = ("study=quickstart", "data=digits", "trainer.epochs=2", "study.trials=2", "study.finals=1")
 
 

@@ -13,6 +13,8 @@ from studies.analysis.evidence import gather
 from studies.search import journal as storage
 from studies.search.arms import Study, plan
 
+pytestmark = pytest.mark.slow  # every test runs a study, or a process
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, digits: DataSet) -> tuple[Study, Path]:

@@ -6,6 +6,7 @@ others run in this process.
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -78,8 +79,10 @@ def wait_for_a_run(process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.fixture(scope="module")
-def struck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Struck]:
+def struck(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Struck]:
     folder = tmp_path_factory.mktemp("struck")
+    (folder / "mlruns").mkdir()
+    shutil.copy(empty_store, folder / "mlruns")
     own_yaml(folder, "study", "line", LINE)
     mlruns = folder / "mlruns"
     with contextlib.chdir(folder):

@@ -15,6 +15,8 @@ from studies.search import workers
 from studies.search.runner import LOSSES
 from studies.search.workers import LocalWorker, Lost, Ready, Task, pool_size
 
+pytestmark = pytest.mark.slow  # every test runs a study, or a process
+
 QUICK = ("study=quickstart", "data=digits", "trainer.epochs=1", "study.trials=1")
 
 
