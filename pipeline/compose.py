@@ -11,8 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
+import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -32,8 +31,8 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     check_overrides(overrides)
     with config_errors(overrides):
         GlobalHydra.instance().clear()
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return hydra_compose("config", [*search_path(), *overrides])
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return hydra.compose("config", [*search_path(), *overrides])
 
 
 def typed(composed: DictConfig) -> Config:
@@ -126,9 +125,8 @@ def config_errors(overrides: Sequence[str]) -> Iterator[None]:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         known = options(group)
         near = did_you_mean(name, known)
-        raise UserError(
-            f"{group}={name}: no such option{near}; allowed: {', '.join(known)}"
-        ) from error
+        line = f"{group}={name}: no such option{near}; allowed: {', '.join(known)}"
+        raise UserError(line) from error
     except UserError:
         raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:

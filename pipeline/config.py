@@ -88,9 +88,8 @@ class TrainerConfig:
         used = self.checks == 1 or self.target is not None
         check("trainer.checks", self.checks, used, "1 where no trainer.target is set")
         check("trainer.threads", self.threads, self.threads >= 1, "a whole number ≥ 1")
-        size = self.batch_size
-        fits = is_whole(size) or size == "full"
-        check("trainer.batch_size", size, fits, "a whole number ≥ 1, or full")
+        fits = is_whole(self.batch_size) or self.batch_size == "full"
+        check("trainer.batch_size", self.batch_size, fits, "a whole number ≥ 1, or full")
 
 
 @dataclass

@@ -31,12 +31,11 @@ class Epoch:
     """One pass over the training split and the validation after it.
 
     `epoch` and `step` count those finished (from 1); `images` those trained on since the run
-    began, repeats counted. Training figures are means over the pass,
-    each example seen before the update it took part in; `grad_norm` is the mean over the pass's
-    updates of the gradient's Euclidean norm; `lr` that of the pass's last update; `seconds`
-    since the run began, all that goes on between epochs included; `train_seconds` training alone.
-    A run that ends by reaching its target (`reached`, False without one) ends within a pass: the
-    record is of its part so far.
+    began, repeats counted. Training figures are means over the pass, each example seen before the
+    update it took part in; `grad_norm` is the mean over the pass's updates of the gradient's
+    Euclidean norm; `lr` that of its last update; `seconds` since the run began, all that goes on
+    between epochs included; `train_seconds` training alone. A run that ends by reaching its target
+    (`reached`, False without one) ends within a pass: the record is of its part so far.
     """
 
     epoch: int
@@ -72,8 +71,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Reached:
-    """What it took to reach a target: weight updates, passes over the training split (a fraction
-    where a pass was cut short), images (repeats counted) and seconds of training alone.
+    """Updates, passes (a fraction where one was cut short), images and seconds of training alone
+    that it took to reach a target.
     """
 
     steps: int

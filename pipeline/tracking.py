@@ -10,8 +10,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,12 +35,11 @@ from pipeline.results import Epoch, Outcome, Result
 logging.getLogger("mlflow").setLevel(logging.CRITICAL)
 logging.getLogger("alembic").setLevel(logging.CRITICAL)
 
-STATUS = {
-    Outcome.complete: "FINISHED",
-    Outcome.pruned: "FINISHED",
-    Outcome.diverged: "FINISHED",
-    Outcome.failed: "FAILED",
-}
+STATUS = dict.fromkeys(Outcome, "FINISHED") | {Outcome.failed: "FAILED"}
+MEANS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+OF_EPOCHS = ("epoch", "seconds", *MEANS, "lr", "grad_norm")
+SPEED = ("train_seconds", "images_per_second")
+OF_BEST = ("val_accuracy", "val_loss", "epoch")
 
 
 class Reader:
@@ -50,9 +50,9 @@ class Reader:
     """
 
     def __init__(self, uri: str | None, mlruns_dir: str | Path) -> None:
-        self.local = None if uri is not None else Path(mlruns_dir).resolve()
+        folder = Path(mlruns_dir).resolve()
+        self.local, self.checkpoints = folder if uri is None else None, folder / "checkpoints"
         self.uri = uri if uri is not None else f"sqlite:///{self.local}/mlflow.db"
-        self.checkpoints = Path(mlruns_dir).resolve() / "checkpoints"
         with self.errors():
             if self.local is not None:
                 self.local.mkdir(parents=True, exist_ok=True)
@@ -66,9 +66,8 @@ class Reader:
         with self.errors():
             experiment: Experiment | None = self.client.get_experiment_by_name(name)
         if experiment is None:
-            raise UserError(
-                f"study={name}: nothing is logged of it; optstudy status lists all there is"
-            )
+            line = f"study={name}: nothing is logged of it; optstudy status lists all there is"
+            raise UserError(line)
         if experiment.lifecycle_stage == "deleted":
             raise UserError(
                 f"study={name}: its experiment is deleted in MLflow; to have it back: "
@@ -79,19 +78,14 @@ class Reader:
 
     def runs(self, experiment: str, filter_string: str = "") -> list[Run]:
         """Every matching run of an experiment, oldest first, however many pages that takes."""
-        runs: list[Run] = []
-        token: str | None = ""  # the first page has no token
+        order = ["attributes.start_time ASC"]
+        search = partial(self.client.search_runs, [experiment], filter_string, order_by=order)
         with self.errors():
-            while token is not None:
-                page = self.client.search_runs(
-                    [experiment],
-                    filter_string,
-                    max_results=1000,
-                    order_by=["attributes.start_time ASC"],
-                    page_token=token or None,
-                )
+            page = search()
+            runs: list[Run] = list(page)
+            while page.token:
+                page = search(page_token=page.token)
                 runs += page
-                token = page.token or None
         return runs
 
     def run(self, run_id: str) -> Run:
@@ -99,9 +93,8 @@ class Reader:
         try:
             run: Run = self.client.get_run(run_id)
         except MlflowException:
-            raise UserError(
-                f"run {run_id}: no such run in {self.uri}; optstudy ui lists them"
-            ) from None
+            line = f"run {run_id}: no such run in {self.uri}; optstudy ui lists them"
+            raise UserError(line) from None
         check("run", run_id, run.info.lifecycle_stage == "active", "a run that isn't deleted")
         return run
 
@@ -172,7 +165,12 @@ class Store(Reader):
             if result.error is not None:
                 self.client.log_text(run_id, result.error, "error.txt")
             if result.weights is not None:
-                self._attach_weights(run_id, result.weights)
+                self.checkpoints.mkdir(parents=True, exist_ok=True)
+                # Not in /tmp, which may be small or in memory: beside the store they end up in.
+                with TemporaryDirectory(dir=self.checkpoints) as folder:
+                    file = Path(folder) / "weights.pt"
+                    file.write_bytes(result.weights)
+                    self.client.log_artifact(run_id, str(file))
             self.client.set_terminated(run_id, status=STATUS[result.outcome])
 
     def interrupt(self, run_id: str, reason: str) -> None:
@@ -184,10 +182,8 @@ class Store(Reader):
 
     def discard(self, run_id: str) -> None:
         """Delete a run that is about to be trained again (MLflow keeps it among the deleted)."""
-        try:
+        with suppress(MlflowException):  # already gone: nothing to replace
             self.client.delete_run(run_id)
-        except MlflowException:
-            return  # already gone: nothing to replace
 
     def note(self, run_id: str, text: str) -> None:
         """Set a run's description, Markdown."""
@@ -210,14 +206,6 @@ class Store(Reader):
         with self.errors():
             before = self.client.get_run(run_id).data.tags.get("test_evaluations", "1")
             self.client.set_tag(run_id, "test_evaluations", str(int(before) + 1))
-
-    def _attach_weights(self, run_id: str, weights: bytes) -> None:
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        # Not in /tmp, which may be small or in memory: beside the store they end up in.
-        with TemporaryDirectory(dir=self.checkpoints) as folder:
-            file = Path(folder) / "weights.pt"
-            file.write_bytes(weights)
-            self.client.log_artifact(run_id, str(file))
 
     def _metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
         # MLflow gives inf back as 1.797e308: a figure that isn't one is left out instead.
@@ -246,33 +234,19 @@ def create_database(file: Path) -> None:
 
 def epoch_metrics(epoch: Epoch) -> dict[str, float]:
     """An epoch's figures under the names MLflow shows."""
-    return {
-        "train/loss": epoch.train_loss,
-        "train/accuracy": epoch.train_accuracy,
-        "val/loss": epoch.val_loss,
-        "val/accuracy": epoch.val_accuracy,
-        "lr": epoch.lr,
-        "grad_norm": epoch.grad_norm,
-        "epoch": epoch.epoch,
-        "seconds": epoch.seconds,
-        "train_seconds": epoch.train_seconds,
-        "images_per_second": epoch.images_per_second,
-    }
+    return {name: getattr(epoch, name.replace("/", "_")) for name in (*OF_EPOCHS, *SPEED)}
 
 
 def result_metrics(result: Result) -> dict[str, float]:
     """A run's closing figures: best epoch, what its target took, the test set's in a final run."""
     metrics: dict[str, float] = {}
     if result.best is not None:
-        metrics["best/val_accuracy"] = result.best.val_accuracy
-        metrics["best/val_loss"] = result.best.val_loss
-        metrics["best/epoch"] = result.best.epoch
+        metrics |= {f"best/{name}": getattr(result.best, name) for name in OF_BEST}
     if result.objective is not None:
         metrics["best/objective"] = result.objective
-    if result.reached is not None:
-        metrics |= {f"target/{name}": value for name, value in asdict(result.reached).items()}
-    if result.test is not None:
-        metrics |= {"test/accuracy": result.test.accuracy, "test/loss": result.test.loss}
+    for group, figures in (("target", result.reached), ("test", result.test)):
+        if figures is not None:
+            metrics |= {f"{group}/{name}": value for name, value in asdict(figures).items()}
     return metrics
 
 
@@ -289,12 +263,9 @@ def compact(value: float) -> str:
 
 def columns(runs: Iterable[Run]) -> list[dict[str, Any]]:
     """Runs as flat dicts: `run_id`, `metrics.*`, `params.*`, `tags.*`."""
+    kinds = ("metrics", "params", "tags")
     return [
-        {
-            "run_id": run.info.run_id,
-            **{f"metrics.{k}": v for k, v in run.data.metrics.items()},
-            **{f"params.{k}": v for k, v in run.data.params.items()},
-            **{f"tags.{k}": v for k, v in run.data.tags.items()},
-        }
+        {"run_id": run.info.run_id}
+        | {f"{kind}.{k}": v for kind in kinds for k, v in getattr(run.data, kind).items()}
         for run in runs
     ]

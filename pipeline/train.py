@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from pipeline import data, internals, trainer
 from pipeline.config import Config, Device
@@ -59,12 +60,15 @@ def training(
     device, keeps = pick_device(config.device), phase is not Phase.search
     splits = data.search_splits(dataset, config.data)
     model, batch_size, optimizer, scheduler = assemble(config, dataset, len(splits[0]), device)
-    train, validation = loaders(config, splits, batch_size, device)
+    load = partial(data.Loader, pixels=config.data.pixels, device=device)
+    shuffling = torch.Generator().manual_seed(derived_seed(config.seed, "shuffle"))
+    train = load(splits[0], batch_size=batch_size, generator=shuffling)
+    validation = load(splits[1], batch_size=trainer.CHUNK)
     began, result = time.perf_counter(), Result(Outcome.complete, 0, 0, 0.0, None)
-    measured = config.trainer.internals and keeps
-    measure = probe(config, model, train, validation) if measured else None
+    asked = config.trainer.internals and keeps
+    measure = probe(config, model, train, validation) if asked else None
     inside = [] if measure is None else [(0, measure())]
-    state: dict[str, torch.Tensor] = {}
+    state: dict[str, Tensor] = {}
     for record in trainer.fit(model, optimizer, scheduler, train, validation, config.trainer):
         result = followed(result, record, len(train))
         if isinstance(record, Diverged):
@@ -79,7 +83,7 @@ def training(
     test = None
     if state and phase is Phase.final:
         model.load_state_dict(state)
-        images = data.Loader(data.test_split(dataset), config.data.pixels, device, trainer.CHUNK)
+        images = load(data.test_split(dataset), batch_size=trainer.CHUNK)
         test = trainer.evaluate(model, images, config.trainer.loss)
     return replace(
         result,
@@ -96,28 +100,12 @@ def followed(result: Result, record: Epoch | Diverged, train_size: int) -> Resul
     if isinstance(record, Diverged):
         return replace(result, outcome=Outcome.diverged, steps=record.step)
     better = result.best is None or record.val_accuracy > result.best.val_accuracy
-    return replace(
-        result,
-        epochs=record.epoch,
-        steps=record.step,
-        best=record if better else result.best,
-        reached=Reached.at(record, train_size) if record.reached else None,
-    )
+    best = record if better else result.best
+    reached = Reached.at(record, train_size) if record.reached else None
+    return replace(result, epochs=record.epoch, steps=record.step, best=best, reached=reached)
 
 
-def loaders(
-    config: Config, splits: tuple[data.Split, data.Split], batch_size: int, device: torch.device
-) -> tuple[data.Loader, data.Loader]:
-    """Of the training split, shuffled by the run's seed, and of the validation split."""
-    train, validation = splits
-    generator = torch.Generator().manual_seed(derived_seed(config.seed, "shuffle"))
-    return (
-        data.Loader(train, config.data.pixels, device, batch_size, generator),
-        data.Loader(validation, config.data.pixels, device, trainer.CHUNK),
-    )
-
-
-def as_bytes(state: dict[str, torch.Tensor]) -> bytes:
+def as_bytes(state: dict[str, Tensor]) -> bytes:
     """A state dict as torch.save writes it."""
     file = io.BytesIO()
     torch.save(state, file)
@@ -136,12 +124,12 @@ def probe(
     order = train.rows[torch.randperm(len(train), generator=generator)]
     whole = order[: len(order) // train.batch_size * train.batch_size]
 
-    def hidden() -> tuple[torch.Tensor, torch.Tensor]:
+    def hidden() -> tuple[Tensor, Tensor]:
         # BatchNorm can't normalise one image, should that be what is left over.
         chunks = (validation.load(rows)[0] for rows in validation if len(rows) > 1)
         return internals.last_hidden_layer(model, chunks)
 
-    def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
         return trainer.summed_loss(logits, labels, config.trainer.loss) / len(labels)
 
     unit = internals.typical_unit(hidden()[0])
@@ -160,7 +148,7 @@ def probe(
 
 def assemble(
     config: Config, dataset: data.DataSet, train_size: int, device: torch.device
-) -> tuple[nn.Module, int, Optimizer, LRScheduler]:
+) -> tuple[nn.Module, int, Optimizer, LambdaLR]:
     """Model, batch size in images, optimizer and scheduler of a run; raises UserError."""
     model = build_model(config, math.prod(dataset.shape), len(dataset.classes)).to(device)
     batch_size = resolve_batch_size(config, train_size, model)
@@ -168,10 +156,9 @@ def assemble(
     check("trainer.internals", True, measurable, "false for a model without hidden ReLUs")
     total_steps = config.trainer.epochs * math.ceil(train_size / batch_size)
     optimizer = build("optimizer", config.optimizer, model.parameters())
-    with refusals("schedule", config.schedule):
+    with refusals("schedule", config.schedule):  # LambdaLR asks for the first step's factor
         factor = instantiate(config.schedule["build"], total_steps=total_steps)
-        scheduler = LambdaLR(optimizer, factor)
-    return model, batch_size, optimizer, scheduler
+        return model, batch_size, optimizer, LambdaLR(optimizer, factor)
 
 
 def check_buildable(config: Config, dataset: data.DataSet) -> None:
@@ -213,10 +200,9 @@ def resolve_batch_size(config: Config, train_size: int, model: nn.Module) -> int
     allowed = f"1 to the training split's {train_size} images, or full"
     check("trainer.batch_size", asked, size <= train_size, allowed)
     if trainer.has_batchnorm(model) and 1 in (size, train_size % size):
-        raise UserError(
-            f"trainer.batch_size={asked}: leaves a batch of 1 of the {train_size} images, which "
-            "BatchNorm can't normalise; allowed is any size that doesn't, or model=mlp"
-        )
+        line = f"trainer.batch_size={asked}: leaves a batch of 1 of the {train_size} images, which "
+        line += "BatchNorm can't normalise; allowed is any size that doesn't, or model=mlp"
+        raise UserError(line)
     return size
 
 

@@ -11,7 +11,6 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -141,7 +140,7 @@ def gradient_norm(model: nn.Module) -> float:
 
 def has_batchnorm(model: nn.Module) -> bool:
     """Whether any layer normalises over the batch."""
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 class Clock:

@@ -15,20 +15,12 @@ from torch import Tensor
 
 from pipeline.config import DataConfig
 from pipeline.data import cache
-from pipeline.data.cache import DataSet
-from pipeline.data.loader import Loader, Split
-from pipeline.data.source import DataUnavailable, Source, stratified
+from pipeline.data.cache import DataSet as DataSet
+from pipeline.data.loader import Loader as Loader
+from pipeline.data.loader import Split as Split
+from pipeline.data.source import DataUnavailable as DataUnavailable
+from pipeline.data.source import Source, stratified
 from pipeline.errors import UserError
-
-__all__ = [
-    "DataSet",
-    "DataUnavailable",
-    "Loader",
-    "Split",
-    "prepare",
-    "search_splits",
-    "test_split",
-]
 
 
 def prepare(config: DataConfig, *, download: bool = True) -> DataSet:

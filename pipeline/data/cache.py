@@ -8,9 +8,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +51,7 @@ def build(folder: Path, name: str, source: Source) -> None:
     Processes that start at once decode once: the others wait. Raises UserError on images that
     can't be used and where the cache can't be written.
     """
-    with _write_errors(folder.parent):
+    try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / "lock"):
             if folder.is_dir():
@@ -62,10 +60,15 @@ def build(folder: Path, name: str, source: Source) -> None:
                 shutil.rmtree(leftover, ignore_errors=True)
             unfinished = folder.with_suffix(".tmp")
             try:
-                _write(unfinished, folder, name, source)
+                _write(unfinished, name, source)
                 unfinished.rename(folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:  # readers turn theirs into UserError, so it is the cache's own
+        raise UserError(
+            f"data.cache={folder.parent}: can't be written ({error}); "
+            "allowed is a folder on a disk with room for the decoded images"
+        ) from error
 
 
 def describe(folder: Path) -> DataSet:
@@ -81,26 +84,17 @@ def describe(folder: Path) -> DataSet:
     return DataSet(**(fields | tuples), folder=folder)
 
 
-def _write(unfinished: Path, folder: Path, name: str, source: Source) -> None:
+def _write(unfinished: Path, name: str, source: Source) -> None:
     arrays = canonical(source.decode())
-    mean, std = channel_statistics(arrays.train.images)
-    dataset = DataSet(
-        name=name,
-        source=source.description,
-        fingerprint=fingerprint(arrays),
-        classes=arrays.classes,
-        shape=arrays.train.images.shape[1:],
-        train_size=len(arrays.train.labels),
-        test_size=len(arrays.test.labels),
-        channel_mean=mean,
-        channel_std=std,
-        folder=folder,
-    )
+    fields: dict[str, Any] = {"name": name, "source": source.description}
+    fields |= {"fingerprint": fingerprint(arrays), "classes": arrays.classes}
+    fields["shape"] = arrays.train.images.shape[1:]
     unfinished.mkdir()
-    for part in ("train", "test"):
-        np.save(unfinished / f"{part}_images.npy", getattr(arrays, part).images)
-        np.save(unfinished / f"{part}_labels.npy", getattr(arrays, part).labels)
-    fields = {key: value for key, value in asdict(dataset).items() if key != "folder"}
+    for split, part in (("train", arrays.train), ("test", arrays.test)):
+        fields[f"{split}_size"] = len(part.labels)
+        np.save(unfinished / f"{split}_images.npy", part.images)
+        np.save(unfinished / f"{split}_labels.npy", part.labels)
+    fields |= channel_statistics(arrays.train.images)
     (unfinished / DESCRIPTION).write_text(json.dumps(fields, indent=2))
 
 
@@ -114,26 +108,12 @@ def fingerprint(arrays: Arrays) -> str:
     return digest.hexdigest()[:16]
 
 
-def channel_statistics(
-    images: npt.NDArray[np.uint8],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: npt.NDArray[np.uint8]) -> dict[str, list[float]]:
     """Mean and standard deviation of every channel, of 1, from exact sums of whole numbers."""
-    total = np.zeros(images.shape[1:], dtype=np.int64)
-    squares = np.zeros(images.shape[1:], dtype=np.int64)
+    total, squares = np.zeros((2, *images.shape[1:]), dtype=np.int64)
     for block in np.array_split(images, math.ceil(len(images) / 1000)):  # keeps memory moderate
         total += block.sum(axis=0, dtype=np.int64)
         squares += np.square(block, dtype=np.uint16).sum(axis=0, dtype=np.int64)
     mean = total.mean(axis=(0, 1)) / len(images)
     std = np.sqrt(np.maximum(squares.mean(axis=(0, 1)) / len(images) - mean**2, 0))
-    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
-
-
-@contextmanager
-def _write_errors(cache: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # readers turn theirs into UserError, so it is the cache's own
-        raise UserError(
-            f"data.cache={cache}: can't be written ({error}); "
-            "allowed is a folder on a disk with room for the decoded images"
-        ) from error
+    return {"channel_mean": (mean / 255).tolist(), "channel_std": (std / 255).tolist()}

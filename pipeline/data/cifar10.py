@@ -26,11 +26,9 @@ def find(root: str | None, *, download: bool) -> Source:
             )
         return image_folder.find(root, download=False)
     if not whole:
-        torchvision_files.fetch(
-            "CIFAR10",
-            folder,
-            download,
+        ways = (
             f"put the images into {folder}, as {BATCHES}/ or as train/<class>/*.png and "
-            "test/<class>/*.png; set data.root=DIR or CIFAR10_ROOT to where they are",
+            "test/<class>/*.png; set data.root=DIR or CIFAR10_ROOT to where they are"
         )
+        torchvision_files.fetch("CIFAR10", folder, download, ways)
     return torchvision_files.source("CIFAR10", folder, batches, FILES)

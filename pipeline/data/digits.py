@@ -11,11 +11,7 @@ TEST_SHARE = 0.2
 
 def find(*, download: bool) -> Source:
     """The digits; `download` changes nothing, as they come with scikit-learn."""
-    return Source(
-        description="scikit-learn's digits",
-        signature=f"scikit-learn {version('scikit-learn')}",
-        decode=_decode,
-    )
+    return Source("scikit-learn's digits", f"scikit-learn {version('scikit-learn')}", _decode)
 
 
 def _decode() -> Arrays:

@@ -9,9 +9,7 @@ from pathlib import Path
 from pipeline.data import torchvision_files
 from pipeline.data.source import Source, root_folder
 
-FILES = {
-    f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
-}
+FILES = [f"{p}-{w}-ubyte" for p in ("train", "t10k") for w in ("images-idx3", "labels-idx1")]
 
 
 def find(root: str | None, *, download: bool) -> Source:
@@ -23,13 +21,9 @@ def find(root: str | None, *, download: bool) -> Source:
     raw = folder / "FashionMNIST" / "raw"
     _unpack(raw)
     if not all(os.path.isfile(raw / name) for name in FILES):
-        torchvision_files.fetch(
-            "FashionMNIST",
-            folder,
-            download,
-            f"put the four *-ubyte or *-ubyte.gz files into {raw}; "
-            "set data.root=DIR to where FashionMNIST/raw is",
-        )
+        ways = f"put the four *-ubyte or *-ubyte.gz files into {raw}; "
+        ways += "set data.root=DIR to where FashionMNIST/raw is"
+        torchvision_files.fetch("FashionMNIST", folder, download, ways)
     return torchvision_files.source("FashionMNIST", folder, raw, FILES)
 
 

@@ -29,21 +29,15 @@ def find(root: str | None, *, download: bool) -> Source:
     folder = root_folder(root)
     try:
         train, test = _list_parts(folder)
-        files = [
-            file for part in (train, test or {}) for images in part.values() for file in images
-        ]
-        found = signature(folder, files)
+        files = [file for part in (train, test or {}) for each in part.values() for file in each]
+        of_files = signature(folder, files)
     except OSError as error:
         raise UserError(
             f"data.root={folder}: can't read {error.filename} ({error.strerror}); "
             f"allowed is a readable folder: {LAYOUTS}"
         ) from error
     _check_classes(folder, train, test)
-    return Source(
-        description=f"class folders in {folder}",
-        signature=found,
-        decode=lambda: _decode(folder, train, test),
-    )
+    return Source(f"class folders in {folder}", of_files, lambda: _decode(folder, train, test))
 
 
 def _list_parts(folder: Path) -> tuple[Classes, Classes | None]:
@@ -97,11 +91,8 @@ def _decode(folder: Path, train: Classes, test: Classes | None) -> Arrays:
     paths = [file.path for part in parts for files in part.values() for file in files]
     images = _read_all(folder, paths)
     size = sum(len(files) for files in train.values())
-    first = Part(images[:size], np.array(labels[:size]))
-    rest = Part(images[size:], np.array(labels[size:]))
-    return Arrays(
-        tuple(train), *((first, rest) if test is not None else hold_out(first, TEST_SHARE))
-    )
+    first, rest = (Part(images[s], np.array(labels[s])) for s in (slice(size), slice(size, None)))
+    return Arrays(tuple(train), *hold_out(first, TEST_SHARE) if test is None else (first, rest))
 
 
 def _read_all(folder: Path, paths: list[str]) -> npt.NDArray[np.uint8]:
@@ -127,9 +118,8 @@ def _read(folder: Path, path: str) -> npt.NDArray[np.uint8]:
                 raise ValueError(f"its mode is {mode}, allowed is 8-bit RGB or grey")
             pixels = np.asarray(image if mode == MODES[mode] else image.convert(MODES[mode]))
     except Exception as error:  # Pillow's decoders raise many kinds on a corrupt file
-        raise UserError(
-            f"data.root={folder}: {path} can't be read as an image ({error})"
-        ) from error
+        line = f"data.root={folder}: {path} can't be read as an image ({error})"
+        raise UserError(line) from error
     return pixels.reshape(*pixels.shape[:2], -1)
 
 

@@ -83,21 +83,16 @@ def canonical(arrays: Arrays) -> Arrays:
     """
     order = sorted(range(len(arrays.classes)), key=lambda label: arrays.classes[label])
     rank = np.argsort(order)
-    return Arrays(
-        classes=tuple(arrays.classes[label] for label in order),
-        train=_sort(Part(arrays.train.images, rank[arrays.train.labels])),
-        test=_sort(Part(arrays.test.images, rank[arrays.test.labels])),
-    )
+    train, test = (_sort(Part(p.images, rank[p.labels])) for p in (arrays.train, arrays.test))
+    return Arrays(tuple(arrays.classes[label] for label in order), train, test)
 
 
 def hold_out(part: Part, share: float) -> tuple[Part, Part]:
     """Train and test, for images that come without a test set; always the same share of them."""
     part = _sort(part)
-    train, test = stratified(part.labels, share, HOLD_OUT_SEED)
-    return (
-        Part(part.images[train], part.labels[train]),
-        Part(part.images[test], part.labels[test]),
-    )
+    splits = stratified(part.labels, share, HOLD_OUT_SEED)
+    first, held = (Part(part.images[rows], part.labels[rows]) for rows in splits)
+    return first, held
 
 
 def root_folder(root: str | None) -> Path:

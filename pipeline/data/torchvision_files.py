@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Collection
 from contextlib import nullcontext, redirect_stderr
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -62,20 +63,15 @@ def source(name: str, root: Path, folder: Path, files: Collection[str]) -> Sourc
     """Torchvision's data set `name` in `root`, whose `files` lie in `folder`."""
     with os.scandir(folder) as entries:
         present = sorted((e for e in entries if e.name in files), key=lambda e: e.name)
-    return Source(
-        description=f"torchvision files in {folder}",
-        signature=signature(folder, present),
-        decode=lambda: decode(name, root, folder),
-    )
+    description, decoder = f"torchvision files in {folder}", partial(decode, name, root, folder)
+    return Source(description, signature(folder, present), decoder)
 
 
 def decode(name: str, root: Path, files: Path) -> Arrays:
     """Both parts of torchvision's data set `name` in `root`; raises UserError on damaged files."""
     try:
-        parts = [
-            _dataset(name)(root, train=train)
-            for train in track((True, False), f"reading images of {root}")
-        ]
+        both = track((True, False), f"reading images of {root}")
+        parts = [_dataset(name)(root, train=train) for train in both]
     except Exception as error:  # a damaged pickle or idx file may raise anything
         raise UserError(
             f"data.root={root}: {files} can't be read ({error or type(error).__name__}); "
@@ -93,7 +89,5 @@ def _dataset(name: str) -> Any:
 
 def _part(dataset: Any) -> Part:
     images = np.asarray(dataset.data, dtype=np.uint8)
-    return Part(
-        images.reshape(*images.shape[:3], -1),  # grey images come without a channel axis
-        np.asarray(dataset.targets, dtype=np.int64),
-    )
+    images = images.reshape(*images.shape[:3], -1)  # grey images come without a channel axis
+    return Part(images, np.asarray(dataset.targets, dtype=np.int64))

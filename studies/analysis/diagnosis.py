@@ -95,11 +95,10 @@ def unequal(evidence: Evidence) -> Iterator[Finding]:
     trials = {arm: len(symptoms.trials(evidence, arm)) for arm in arms}
     tested = {arm: symptoms.finals(evidence, arm).dropna(subset="test_accuracy") for arm in arms}
     seeds = {a: ", ".join(map(str, finals["seed"])) for a, finals in tested.items() if len(finals)}
-    most = {
-        name: max((budget[name] for budget in evidence.budgets.values()), default=0)
-        for name in ("trials", "finals")
-    }
-    asked = {name: f"study.{name}={count}" if count else "" for name, count in most.items()}
+    asked = {}
+    for name in ("trials", "finals"):
+        most = max((budget[name] for budget in evidence.budgets.values()), default=0)
+        asked[name] = f"study.{name}={most}" if most else ""
     question = "; unless that is the question, the comparison isn't fair"
     yield from _differ("trials", trials, "", asked["trials"])
     yield from _differ("final seeds", seeds, "", asked["finals"])
@@ -215,10 +214,8 @@ def length(evidence: Evidence) -> Iterator[Finding]:
             continue
         accuracy = symptoms.mean_curve(evidence, arm)["val_accuracy"]
         n, (back, gain) = len(accuracy), symptoms.rise(accuracy)
-        text = (
-            f"Validation accuracy was best at the last of {n} epochs, {100 * gain:.2f} points "
-            f"above {back} epoch{'s' * (back > 1)} earlier."
-        )
+        text = f"Validation accuracy was best at the last of {n} epochs, {100 * gain:.2f} points "
+        text += f"above {back} epoch{'s' * (back > 1)} earlier."
         yield Finding(arm, "length", text, symptoms.of_length(evidence, 2 * n))
 
 
@@ -236,10 +233,8 @@ def overfitting(evidence: Evidence) -> Iterator[Finding]:
         risen = loss.iloc[-1] > (1 + OVERFIT) * loss.iloc[lowest]
         if risen and curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[lowest]:
             enough = max(lowest, int(curve["val_accuracy"].argmax())) + 1
-            text = (
-                f"Validation loss rose from {loss.iloc[lowest]:.3g} at epoch {lowest + 1} to "
-                f"{loss.iloc[-1]:.3g} at epoch {n} while training loss fell."
-            )
+            text = f"Validation loss rose from {loss.iloc[lowest]:.3g} at epoch {lowest + 1} to "
+            text += f"{loss.iloc[-1]:.3g} at epoch {n} while training loss fell."
             shorter = symptoms.of_length(evidence, enough) if enough < n else ""
             yield Finding(arm, "overfitting", text, shorter)
 
@@ -250,16 +245,14 @@ def inclusion(evidence: Evidence) -> Iterator[Finding]:
     Of arms that differ in nothing else: mean test accuracy and the wider of the two half-widths;
     validation accuracy and one point where one of them has no interval.
     """
-    for general, special in itertools.permutations(evidence.arms.to_dict("records"), 2):
-        names = [optimizer(pd.Series(row), evidence.journal) for row in (general, special)]
-        if names[1] not in CONTAINS.get(str(names[0]), ()):
+    for pair in itertools.permutations(evidence.arms.to_dict("records"), 2):
+        general, special = pair
+        names = [optimizer(pd.Series(row), evidence.journal) for row in pair]
+        included = names[1] in CONTAINS.get(str(names[0]), ())
+        if not included or not _alike(evidence, general["arm"], special["arm"]):
             continue
-        if not _alike(evidence, general["arm"], special["arm"]):
-            continue
-        widths = [
-            row["test_accuracy_high"] - row["test_accuracy_low"] for row in (general, special)
-        ]
-        tested = not any(math.isnan(width) for width in widths)
+        widths = [row["test_accuracy_high"] - row["test_accuracy_low"] for row in pair]
+        tested = not any(map(math.isnan, widths))
         key, margin = ("test_accuracy_mean", max(widths) / 2) if tested else UNTESTED
         below, above = general[key], special[key]
         if above - below > margin:
@@ -276,10 +269,8 @@ def inclusion(evidence: Evidence) -> Iterator[Finding]:
 def _alike(evidence: Evidence, one: str, other: str) -> bool:
     """Whether two arms differ in nothing but their optimizer."""
     own = ("optimizer.", "search_space.optimizer.", "study.search.optimizer")
-    rest = [
-        {k: v for k, v in evidence.definitions.get(arm, {}).items() if not k.startswith(own)}
-        for arm in (one, other)
-    ]
+    defined = (evidence.definitions.get(arm, {}) for arm in (one, other))
+    rest = [{k: v for k, v in each.items() if not k.startswith(own)} for each in defined]
     return bool(rest[0]) and rest[0] == rest[1]
 
 

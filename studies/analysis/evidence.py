@@ -15,31 +15,15 @@ import pandas as pd
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.results import Phase
-from pipeline.tracking import Store, columns
+from pipeline.tracking import OF_EPOCHS, Store, columns
 from studies.analysis import hyperparameters, tables
 from studies.search.journal import StoredArm, overrides, path, read
 
-CURVES = {
-    "epoch": "epoch",
-    "seconds": "seconds",
-    "train_loss": "train/loss",
-    "train_accuracy": "train/accuracy",
-    "val_loss": "val/loss",
-    "val_accuracy": "val/accuracy",
-    "lr": "lr",
-    "grad_norm": "grad_norm",
-}
-INTERNALS = {
-    "input_p15": "unit/input_p15",
-    "input_p50": "unit/input_p50",
-    "input_p85": "unit/input_p85",
-    "output_p15": "unit/output_p15",
-    "output_p50": "unit/output_p50",
-    "output_p85": "unit/output_p85",
-    "variance": "gradient/variance",
-    "full_squared": "gradient/full_squared",
-    "noise_scale": "gradient/noise_scale",
-}
+# A column of `curves` or `internals`, and the metric that it holds.
+CURVES = {name.replace("/", "_"): name for name in OF_EPOCHS}
+UNIT = [f"{side}_p{percentile}" for side in ("input", "output") for percentile in (15, 50, 85)]
+INTERNALS = {column: f"unit/{column}" for column in UNIT}
+INTERNALS |= {name: f"gradient/{name}" for name in ("variance", "full_squared", "noise_scale")}
 
 
 @dataclass(frozen=True)
@@ -79,10 +63,8 @@ class Evidence:
     @cached_property
     def budgets(self) -> dict[str, dict[str, int]]:
         """The `trials` and `finals` asked for, by arm."""
-        return {
-            name: {"trials": arm.trials_asked, "finals": arm.finals_asked}
-            for name, arm in self.journal.items()
-        }
+        arms = self.journal.items()
+        return {name: {"trials": a.trials_asked, "finals": a.finals_asked} for name, a in arms}
 
     @cached_property
     def finals(self) -> pd.DataFrame:
@@ -98,9 +80,8 @@ class Evidence:
     @cached_property
     def best_overrides(self) -> dict[str, list[str]]:
         """The override list of each arm's best trial; without arms whose journal is gone."""
-        return {
-            name: overrides(arm.best) for name, arm in self.journal.items() if arm.best is not None
-        }
+        best = {name: arm.best for name, arm in self.journal.items()}
+        return {name: overrides(trial) for name, trial in best.items() if trial is not None}
 
     @cached_property
     def learning_rates(self) -> pd.DataFrame:

@@ -27,13 +27,11 @@ def search_progress(evidence: Evidence) -> pd.DataFrame:
         values = scores(runs)
         if values.empty:
             continue
-        if sampler(evidence, str(arm)) in INDEPENDENT:
-            band = statistics.expected_best(values)
-            points = pd.DataFrame({"value": band.value, "low": band.low, "high": band.high})
-            kind = EXPECTED
+        kind = EXPECTED if sampler(evidence, str(arm)) in INDEPENDENT else SO_FAR
+        if kind == EXPECTED:
+            points = pd.DataFrame(vars(statistics.expected_best(values)))
         else:
             points = pd.DataFrame({"value": statistics.best_so_far(values)})
-            kind = SO_FAR
         frames.append(points.assign(arm=arm, trials=range(1, len(points) + 1), kind=kind))
     columns = ["arm", "trials", "value", "low", "high", "kind"]
     if not frames:
@@ -54,10 +52,9 @@ def learning(evidence: Evidence, x: Literal["step", "epoch", "seconds"]) -> pd.D
         arm, epoch = cast("tuple[str, float]", key)
         for metric in ("val_accuracy", "train_loss"):
             measured = points[points[metric].notna()]
-            over = statistics.mean(measured[metric])
-            figures = {"mean": over.value, "low": over.low, "high": over.high}
-            place = {"arm": arm, "metric": metric, "epoch": int(epoch), "x": measured[x].mean()}
-            rows.append(place | figures | {"seeds": len(measured)})
+            over, at = statistics.mean(measured[metric]), measured[x].mean()
+            figures = [over.value, over.low, over.high, len(measured)]
+            rows.append([arm, metric, int(epoch), at, *figures])
     columns = ["arm", "metric", "epoch", "x", "mean", "low", "high", "seeds"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -3,7 +3,7 @@
 Reads `Evidence.internals`; a study has it where its final runs set `trainer.internals`.
 """
 
-from typing import Any, cast
+from typing import cast
 
 import pandas as pd
 
@@ -22,13 +22,11 @@ def percentiles(evidence: Evidence) -> pd.DataFrame:
     """
     frame = _placed(evidence)
     first = frame[frame["seed"] == frame["seed"].min()] if len(frame) else frame
-    named = ["arm", "epochs"]
-    sides = [
-        first[named].assign(side=side, **{p: first[f"{side}_{p}"] for p in LEVELS})
-        for side in SIDES
-    ]
-    both: pd.DataFrame = pd.concat(sides, ignore_index=True)
-    return both
+    both: list[pd.DataFrame] = []
+    for side in SIDES:
+        levels = {p: first[f"{side}_{p}"] for p in LEVELS}
+        both.append(first[["arm", "epochs"]].assign(side=side, **levels))
+    return pd.concat(both, ignore_index=True)
 
 
 def noise(evidence: Evidence) -> pd.DataFrame:
@@ -37,13 +35,11 @@ def noise(evidence: Evidence) -> pd.DataFrame:
     arm, epochs, mean, low, high (95 % t-interval over final seeds), seeds.
     """
     frame = _placed(evidence)
-    rows: list[dict[str, Any]] = []
+    rows = []
     for key, points in frame.groupby(["arm", "epochs"], sort=False):
-        arm, epochs = cast("tuple[str, float]", key)
         share = (points["variance"] / points["full_squared"]).dropna()
         over = statistics.mean(share)
-        figures = {"mean": over.value, "low": over.low, "high": over.high, "seeds": len(share)}
-        rows.append({"arm": arm, "epochs": epochs} | figures)
+        rows.append([*cast("tuple[str, float]", key), over.value, over.low, over.high, len(share)])
     return pd.DataFrame(rows, columns=["arm", "epochs", "mean", "low", "high", "seeds"])
 
 
@@ -51,10 +47,7 @@ def spans(evidence: Evidence) -> pd.DataFrame:
     """How wide a typical unit's input is: arm, epochs, input (p85 − p15), median over seeds."""
     frame = _placed(evidence)
     wide = frame.assign(input=frame["input_p85"] - frame["input_p15"])
-    median: pd.DataFrame = (
-        wide.groupby(["arm", "epochs"], sort=False)["input"].median().reset_index()
-    )
-    return median
+    return wide.groupby(["arm", "epochs"], sort=False)["input"].median().reset_index()
 
 
 def _placed(evidence: Evidence) -> pd.DataFrame:

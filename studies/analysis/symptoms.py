@@ -108,10 +108,8 @@ def outermost(evidence: Evidence, arm: str, best: "pd.Series[Any]") -> Iterator[
             continue
         places = [place(run, tuned) for _, run in trials(evidence, arm).iterrows()]
         tried = sorted(other for other in places if other is not None)
-        if tried[0] == tried[-1]:
-            continue
         for upper, end in ((True, tried[-1]), (False, tried[0])):
-            if at == end and wider(tuned, upper) is not None:
+            if tried[0] < tried[-1] and at == end and wider(tuned, upper) is not None:
                 which = "highest" if upper else "lowest"
                 yield f"the best trial's {key}={best[key]:.3g} is the {which} of {len(tried)} tried"
 
@@ -158,17 +156,14 @@ def rising(evidence: Evidence, arm: str) -> bool:
 def of_length(evidence: Evidence, epochs: int) -> str:
     """The override for runs of so many epochs; "" where arms differ in theirs."""
     # Arms of different length set it themselves; the command line then isn't allowed to.
-    lengths = set[str]().union(
-        *(evidence.values(a, "trainer.epochs") for a in evidence.definitions)
-    )
+    lengths = {n for arm in evidence.definitions for n in evidence.values(arm, "trainer.epochs")}
     return f"trainer.epochs={epochs} {renamed(evidence)}" if len(lengths) == 1 else ""
 
 
 def lower_rate(evidence: Evidence, arm: str) -> str:
     """The override for a decade less of learning rate; "" where an arm would suffer from it."""
-    spans = {
-        a: [t.range for t in searched(d) if t.key == LR] for a, d in evidence.definitions.items()
-    }
+    defined = evidence.definitions.items()
+    spans = {name: [t.range for t in searched(d) if t.key == LR] for name, d in defined}
     if not spans.get(arm):
         return ""
     high = max(span.high for span in spans[arm])

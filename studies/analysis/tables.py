@@ -23,6 +23,8 @@ REACHED = ("val_accuracy", "objective", "best_epoch", "test_accuracy")
 TAIL = (*REACHED, "epochs", "steps", "seconds", "run_id")
 TARGET = ("target_steps", "target_epochs", "target_images", "target_seconds")
 MEASURED = ("val_accuracy", "test_accuracy_mean", "test_accuracy_low", "test_accuracy_high")
+DIFFERENCE, BETTER = ("difference", "low", "high"), ("p_better", "p_better_low", "p_better_high")
+COMPARED = (*DIFFERENCE, "p_value", "p_holm", *BETTER)
 ENDED = tuple(outcome.value for outcome in Outcome)
 RUNNING = "running"  # the outcome of a run that has none yet
 
@@ -57,25 +59,21 @@ def _known(journal: Mapping[str, StoredArm]) -> dict[str, FrozenTrial | None]:
 
 def _row(run: Mapping[str, Any], trial: FrozenTrial | None) -> dict[str, Any]:
     pairs = (override.partition("=") for override in json.loads(run["tags.suggested"]))
-    best_epoch = run.get("metrics.best/epoch")
     outcome = run.get("tags.outcome", RUNNING)
     if trial is not None:  # killed between the two, MLflow may know an end that the journal doesn't
         under_way = trial.state == TrialState.RUNNING
         outcome = RUNNING if under_way else trial.user_attrs["outcome"]
     return {
-        "study": run["tags.study"],
-        "arm": run["tags.arm"],
-        "phase": run["tags.phase"],
+        **{name: run[f"tags.{name}"] for name in ("study", "arm", "phase")},
         "trial": int(run["tags.trial"]),
         "seed": int(run["params.seed"]),
         "outcome": outcome,
         "tuned": {key: _value(text) for key, _, text in pairs},
         "val_accuracy": run.get("metrics.best/val_accuracy"),
         "objective": _objective(run, trial) if outcome == Outcome.complete else None,
-        "best_epoch": None if best_epoch is None else int(best_epoch),
+        "best_epoch": _number(run.get("metrics.best/epoch"), int),
         "test_accuracy": run.get("metrics.test/accuracy"),
-        "epochs": _number(run.get("tags.epochs"), int),
-        "steps": _number(run.get("tags.steps"), int),
+        **{name: _number(run.get(f"tags.{name}"), int) for name in ("epochs", "steps")},
         "seconds": _number(run.get("tags.seconds"), float),
         "run_id": run["run_id"],
         **{name: run.get(f"metrics.{name.replace('_', '/')}") for name in TARGET},
@@ -104,8 +102,8 @@ def _value(text: str) -> Any:
         return text
 
 
-def _number(text: str | None, kind: Callable[[str], float]) -> float | None:
-    return None if text is None else kind(text)
+def _number(logged: Any, kind: Callable[[Any], float]) -> float | None:
+    return None if logged is None else kind(logged)
 
 
 def arms(trials: pd.DataFrame) -> pd.DataFrame:
@@ -173,29 +171,14 @@ def comparisons(trials: pd.DataFrame) -> pd.DataFrame:
     compared = [statistics.compare(seeds[:, 0], seeds[:, 1]) for seeds in shared]
     corrected = statistics.holm([c.p_value for c in compared])
     tested = max(1, sum(c.p_value is not None for c in compared))
-    figures = {
-        "difference": [c.difference.value for c in compared],
-        "low": [c.difference.low for c in compared],
-        "high": [c.difference.high for c in compared],
-        "p_value": [c.p_value for c in compared],
-        "p_holm": corrected,
-        "p_better": [c.p_better.value for c in compared],
-        "p_better_low": [c.p_better.low for c in compared],
-        "p_better_high": [c.p_better.high for c in compared],
-    }
-    table = pd.DataFrame(
-        {
-            "study": [*trials["study"].iloc[:1]] * len(pairs),
-            "arm_a": [a for a, _ in pairs],
-            "arm_b": [b for _, b in pairs],
-            **figures,
-            "seeds": [c.seeds for c in compared],
-            "verdict": [
-                statistics.verdict(c, p, tested) for c, p in zip(compared, corrected, strict=True)
-            ],
-        }
-    )
-    return _as_numbers(table, list(figures))
+    rows = []
+    for (a, b), c, p_holm in zip(pairs, compared, corrected, strict=True):
+        d, p = c.difference, c.p_better
+        figures = [d.value, d.low, d.high, c.p_value, p_holm, p.value, p.low, p.high]
+        verdict = statistics.verdict(c, p_holm, tested)
+        rows.append([trials["study"].iloc[0], a, b, *figures, c.seeds, verdict])
+    table = pd.DataFrame(rows, columns=["study", "arm_a", "arm_b", *COMPARED, "seeds", "verdict"])
+    return _as_numbers(table, COMPARED)
 
 
 def _as_numbers(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -76,7 +76,7 @@ class Fit:
 
 def fit(frame: pd.DataFrame) -> Fit:
     """Fit the arms' mean steps; only arms all of whose final runs reached the target count."""
-    arms = _whole(frame)
+    arms = frame[(frame["reached"] == frame["finals"]) & frame["steps"].notna()]
     if arms["batch_size"].nunique() < 3:
         return Fit(None, "a fit of S_min and B_crit needs three batch sizes that reach the target")
     try:
@@ -93,8 +93,3 @@ def paired_ratio(evidence: Evidence, a: str, b: str, cost: str) -> Estimate:
     over = statistics.mean(np.log((wide[a] / wide[b]).dropna()))
     values = [None if x is None else float(np.exp(x)) for x in (over.value, over.low, over.high)]
     return Estimate(*values)
-
-
-def _whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """The arms all of whose final runs reached the target."""
-    return frame[(frame["reached"] == frame["finals"]) & frame["steps"].notna()]

@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -49,25 +50,20 @@ def styles(arms: Sequence[str]) -> dict[str, Style]:
 
     Counts of colours, markers and lines share no divisor, so 280 arms differ.
     """
-    return {
-        arm: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], LINES[i % len(LINES)])
-        for i, arm in enumerate(arms)
-    }
+    looks = zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
+    return {arm: Style(*look) for arm, look in zip(arms, looks, strict=False)}
 
 
-def present(points: pd.DataFrame, look: Look) -> list[str]:
-    """The arms that have a row of `points`, in the order of the arms table."""
-    return [arm for arm in look if arm in set(points["arm"])]
+def present(points: pd.DataFrame, look: Look) -> Look:
+    """The look of the arms that have a row of `points`, in the order of the arms table."""
+    return {arm: style for arm, style in look.items() if arm in set(points["arm"])}
 
 
-def panel(
-    arms: Sequence[str], look: Look, keys: Sequence[Line2D] = (), *, lines: bool = True
-) -> tuple[Figure, Axes]:
+def panel(look: Look, keys: Sequence[Line2D] = (), *, lines: bool = True) -> tuple[Figure, Axes]:
     """An empty panel under a legend of these arms and `keys`."""
-    figure = blank()
+    figure = blank(3.0)
     axes = figure.add_subplot()
-    entries = legend(figure, arms, look, keys, lines=lines)
-    figure.set_figheight(3.0 + 0.2 * entries)
+    figure.set_figheight(3.0 + 0.2 * legend(figure, look, keys, lines=lines))
     return figure, axes
 
 
@@ -84,12 +80,11 @@ def row_panel(rows: int, label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def blank(height: float | None = None) -> Figure:
+def blank(height: float) -> Figure:
     """A figure of the project's width, `height` inches high, that needs no window to be drawn."""
     figure = Figure()
     FigureCanvasAgg(figure)
-    if height is not None:
-        figure.set_figheight(height)
+    figure.set_figheight(height)
     return figure
 
 
@@ -109,33 +104,20 @@ def curve(axes: Axes, points: pd.DataFrame, style: Style, scale: float = 1, **li
     Marked at some eight of its points; `scale` is of its values, `line` its further settings.
     """
     x, mean, low, high = (points[name].astype(float) for name in ("x", "mean", "low", "high"))
-    marks: dict[str, Any] = {"marker": style.marker, "markevery": max(1, len(points) // 8)}
-    axes.plot(x, scale * mean, color=style.colour, linestyle=style.line, **marks, **line)
+    line |= {"marker": style.marker, "markevery": max(1, len(points) // 8)}
+    axes.plot(x, scale * mean, color=style.colour, linestyle=style.line, **line)
     band: dict[str, Any] = {"color": style.colour, "alpha": 0.18, "linewidth": 0}
     axes.fill_between(x, scale * low, scale * high, **band)
 
 
-def legend(
-    figure: Figure,
-    arms: Sequence[str],
-    look: Look,
-    keys: Sequence[Line2D] = (),
-    *,
-    lines: bool = True,
-) -> int:
+def legend(figure: Figure, look: Look, keys: Sequence[Line2D] = (), *, lines: bool = True) -> int:
     """A legend above the panel; returns how many lines it takes."""
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=look[arm].colour,
-            marker=look[arm].marker,
-            markersize=MARK,
-            linestyle=look[arm].line if lines else "none",
-            label=short(arm),
-        )
-        for arm in arms
-    ] + list(keys)
+    handles = []
+    for arm, style in look.items():
+        mark: dict[str, Any] = {"color": style.colour, "marker": style.marker, "markersize": MARK}
+        mark |= {"linestyle": style.line if lines else "none"}
+        handles.append(Line2D([], [], label=short(arm), **mark))
+    handles += keys
     if not handles:
         return 0
     longest = max(len(str(handle.get_label())) for handle in handles)
@@ -164,16 +146,16 @@ def short(label: str) -> str:
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file, 920 px wide."""
-    return _saved(figure, "png")
+    return _saved(figure, format="png")
 
 
 def svg(figure: Figure) -> bytes:
     """The figure as an SVG file, its text as outlines: it looks the same everywhere."""
-    return _saved(figure, "svg", metadata={"Date": None})
+    return _saved(figure, format="svg", metadata={"Date": None})
 
 
-def _saved(figure: Figure, form: str, **options: Any) -> bytes:
+def _saved(figure: Figure, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with styled():
-        figure.savefig(buffer, format=form, **options)
+        figure.savefig(buffer, **options)
     return buffer.getvalue()

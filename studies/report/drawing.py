@@ -48,12 +48,12 @@ def learning(curves: pd.DataFrame, look: Look, x: str, metric: str, label: str) 
     measured = measured.astype({"x": float, "mean": float})
     scale = 100 if "accuracy" in metric else 1
     arms = canvas.present(measured, look)
-    figure, axes = canvas.panel(arms, look)
-    for arm in arms:
+    figure, axes = canvas.panel(arms)
+    for arm, style in arms.items():
         points = measured[measured["arm"] == arm].sort_values("x")
-        canvas.curve(axes, points, look[arm], scale)
-    ends = measured.groupby("arm")["x"].max()
-    far = canvas.log_if(axes.set_xscale, _wide(ends))  # else the short arms would be a few pixels
+        canvas.curve(axes, points, style, scale)
+    wide = _wide(measured.groupby("arm")["x"].max())
+    far = canvas.log_if(axes.set_xscale, wide)  # else the short arms would be a few pixels
     if not far and x != "seconds":
         canvas.whole_ticks(axes)
     axes.set_xlabel(AXES[x] + far)
@@ -76,27 +76,19 @@ def learning_rates(trials: pd.DataFrame, look: Look) -> Figure:
     lost = trials["outcome"].isin(["diverged", "failed"]) | trials["val_accuracy"].isna()
     pruned = ~lost & (trials["outcome"] == "pruned")
     keys = _outcome_keys(bool(pruned.any()), bool(lost.any()))
-    figure, axes = canvas.panel(arms, look, keys, lines=False)
+    figure, axes = canvas.panel(arms, keys, lines=False)
     axes.set_xscale("log")
-    for arm in arms:
-        style, own = look[arm], trials["arm"] == arm
-        marks: dict[str, Any] = {"marker": style.marker, "edgecolors": style.colour}
+    on_axis = axes.get_xaxis_transform()  # its 0 is the axis, whatever accuracy that lies at
+    rates, reached = (trials[c].astype(float) for c in ("optimizer.lr", "val_accuracy"))
+    for arm, style in arms.items():
+        own = trials["arm"] == arm
         for which, face in ((own & ~lost & ~pruned, style.colour), (own & pruned, "none")):
-            rates, reached = (
-                trials.loc[which, c].astype(float) for c in ("optimizer.lr", "val_accuracy")
-            )
-            marks |= {"facecolors": face, "s": 28, "linewidths": 1.2, "alpha": 0.8}
-            axes.scatter(rates, 100 * reached, **marks)
-        rates = trials.loc[own & lost, "optimizer.lr"]
-        axes.plot(
-            rates,
-            [0.0] * len(rates),
-            "x",
-            color=style.colour,
-            ms=MARK,
-            transform=axes.get_xaxis_transform(),  # 0 is the axis, whatever accuracy it lies at
-            clip_on=False,
-        )
+            marks: dict[str, Any] = {"marker": style.marker, "edgecolors": style.colour, "s": 28}
+            marks |= {"facecolors": face, "linewidths": 1.2, "alpha": 0.8}
+            axes.scatter(rates[which], 100 * reached[which], **marks)
+        cross: dict[str, Any] = {"color": style.colour, "ms": MARK, "clip_on": False}
+        there = rates[own & lost]
+        axes.plot(there, [0.0] * len(there), "x", transform=on_axis, **cross)
     axes.set_xlabel("learning rate (log scale)")
     axes.set_ylabel("validation accuracy (%)")
     return figure
@@ -119,13 +111,13 @@ def _outcome_keys(pruned: bool, lost: bool) -> list[Line2D]:
 def search_progress(progress: pd.DataFrame, look: Look) -> Figure:
     """Best validation accuracy by number of trials; `progress` is `frames.search_progress`."""
     arms = canvas.present(progress, look)
-    figure, axes = canvas.panel(arms, look)
-    for arm in arms:
+    figure, axes = canvas.panel(arms)
+    for arm, style in arms.items():
         points = progress[progress["arm"] == arm].sort_values("trials")
         points = points.rename(columns={"trials": "x", "value": "mean"})
         # without a band it is the best so far, which stays until a better one comes
         steps = "default" if points["low"].notna().any() else "steps-post"
-        canvas.curve(axes, points, look[arm], scale=100, drawstyle=steps)
+        canvas.curve(axes, points, style, scale=100, drawstyle=steps)
     kinds = " / ".join(dict.fromkeys(progress["kind"]))
     canvas.whole_ticks(axes)
     axes.set_xlabel("trials of an arm's search")
@@ -137,21 +129,20 @@ def importance(shares: pd.DataFrame, look: Look) -> Figure:
     """A row per hyperparameter, a mark per arm; `shares` is `evidence.importance`."""
     judged = shares[shares["importance"].notna()]
     arms = canvas.present(judged, look)
-    order = judged.groupby("hyperparameter")["importance"].mean().sort_values(ascending=False).index
-    rows = {name: row for row, name in enumerate(order)}
+    means = judged.groupby("hyperparameter")["importance"].mean().sort_values(ascending=False)
+    rows = {name: row for row, name in enumerate(means.index)}
     figure, axes = canvas.row_panel(len(rows), "share of the search's outcome it decided (%)")
     for name, row in rows.items():
         canvas.name_row(axes, row, name)
     axes.set_yticks([row + 0.1 for row in rows.values()], labels=[])  # for their grid lines
     axes.tick_params(axis="y", length=0)
-    for place, arm in enumerate(arms):
+    for place, (arm, style) in enumerate(arms.items()):
         points = judged[judged["arm"] == arm]
         # marks of one row are set apart a little, so that equal shares don't hide one another
         offset = 0.1 + min(0.1, 0.4 / len(arms)) * (place - (len(arms) - 1) / 2)
         heights = [rows[name] + offset for name in points["hyperparameter"]]
-        shares_in_percent, style = 100 * points["importance"], look[arm]
         marks: dict[str, Any] = {"color": style.colour, "ms": MARK, "clip_on": False}
-        axes.plot(shares_in_percent, heights, style.marker, **marks)
+        axes.plot(100 * points["importance"], heights, style.marker, **marks)
     axes.set_xlim(0, 100)
-    canvas.legend(figure, arms, look, lines=False)
+    canvas.legend(figure, arms, lines=False)
     return figure

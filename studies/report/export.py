@@ -22,14 +22,12 @@ def write_tables(evidence: Evidence, folder: Path, formats: Sequence[str]) -> li
 
     CSV and Parquet keep full precision; Markdown and LaTeX are rounded for a page.
     """
-    return write(
-        folder,
-        {
-            f"{name}.{ENDINGS[wanted]}": encoded(table, wanted)
-            for name, table in exported_tables(evidence).items()
-            for wanted in formats
-        },
-    )
+    files = {
+        f"{name}.{ENDINGS[wanted]}": encoded(table, wanted)
+        for name, table in exported_tables(evidence).items()
+        for wanted in formats
+    }
+    return write(folder, files)
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
@@ -71,20 +69,17 @@ def exported_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
 def encoded(table: pd.DataFrame, wanted: str) -> bytes:
     """A table as the content of a file of one of the formats."""
     if wanted == "parquet":
-        parquet: bytes = table.to_parquet(index=False)
-        return parquet
+        return bytes(table.to_parquet(index=False))
     if wanted == "csv":
-        text = table.to_csv(index=False)
-    elif wanted == "markdown":
+        return table.to_csv(index=False).encode()
+    if wanted == "markdown":
         # as text: tabulate would else read numbers back out of it, and round them its own way
-        text = rounded(table).to_markdown(index=False, disable_numparse=True) + "\n"
-    else:
-        joined, measured = half_widths(table)
-        styled = joined.style.hide(axis="index").format_index(escape="latex", axis="columns")
-        # cells with a half-width hold the command \pm, which escaping would spoil
-        styled = styled.format(escape="latex", subset=[c for c in joined if c not in measured])
-        text = styled.to_latex(hrules=True)
-    return text.encode()
+        return rounded(table).to_markdown(index=False, disable_numparse=True).encode() + b"\n"
+    joined, measured = half_widths(table)
+    styled = joined.style.hide(axis="index").format_index(escape="latex", axis="columns")
+    # cells with a half-width hold the command \pm, which escaping would spoil
+    styled = styled.format(escape="latex", subset=[c for c in joined if c not in measured])
+    return styled.to_latex(hrules=True).encode()
 
 
 def half_widths(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -98,8 +93,8 @@ def half_widths(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         ends = ["low", "high"] if value == "difference" else [f"{stem}_low", f"{stem}_high"]
         if value == "p_better" or not set(ends) <= set(table.columns):
             continue
-        half = (table[ends[1]].astype(float) - table[ends[0]].astype(float)) / 2
-        halves = rounded(pd.DataFrame({value: half}))[value]
+        low, high = (table[end].astype(float) for end in ends)
+        halves = rounded(pd.DataFrame({value: (high - low) / 2}))[value]
         joined = [f"{v} $\\pm$ {h}" if h else v for v, h in zip(text[value], halves, strict=True)]
         text = text.assign(**{str(value): joined}).drop(columns=ends)
         measured.append(str(value))

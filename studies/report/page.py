@@ -21,13 +21,10 @@ from studies.report.parts import Cell, Plot, Table
 from studies.report.plots import draw
 
 TEMPLATES = Path(__file__).parent / "templates"
-# What an arm's definition says of its budget, beside the numbers of trials and final runs.
-POLICIES = {
-    "trainer.epochs": "epochs",
-    "trainer.batch_size": "batch size",
-    "sampler": "sampler",
-    "pruner": "pruner",
-}
+# The parts of a budget, and where it keeps the first two and an arm's definition the others.
+NUMBERS = {"trials per arm": "trials", "final runs per arm": "finals"}
+SETTINGS = {"epochs": "trainer.epochs", "batch size": "trainer.batch_size"}
+SETTINGS |= {"sampler": "sampler", "pruner": "pruner"}
 
 
 def write(evidence: Evidence, findings: Sequence[Finding], folder: Path) -> list[Path]:
@@ -43,9 +40,10 @@ def write(evidence: Evidence, findings: Sequence[Finding], folder: Path) -> list
 
 def render(parts: Mapping[str, Any]) -> dict[str, str]:
     """The text of report.html and report.md, by name; `parts` is `page`'s."""
+    escape, loader = select_autoescape(("html.j2",)), FileSystemLoader(TEMPLATES)
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=select_autoescape(("html.j2",)),
+        loader=loader,
+        autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -82,10 +80,9 @@ def facts(evidence: Evidence) -> list[str]:
     budgets = _budgets(evidence)
     labels = {"trials per arm": "trials each", "epochs": "epochs"}
     common = [(set(budgets[name].values()), label) for name, label in labels.items()]
-    known = [(n, label) for (n, *others), label in common if isinstance(n, int) and not others]
     return [
         words.count(len(evidence.arms), "arm"),
-        *(f"{number} {label}" for number, label in known),
+        *(f"{n} {label}" for (n, *others), label in common if isinstance(n, int) and not others),
         words.count(int(evidence.arms["finals"].max()), "final seed"),
         evidence.provenance.get("data.name", "data set not recorded"),
         f"{words.duration(evidence.arms['seconds'].sum())} of training",
@@ -95,28 +92,26 @@ def facts(evidence: Evidence) -> list[str]:
 def arms_table(evidence: Evidence) -> Table:
     """One row per arm; accuracies in percent."""
     test = ("test_accuracy_mean", "test_accuracy_low", "test_accuracy_high")
-    widths = evidence.tolerance.set_index("arm")
+    widths = evidence.tolerance.set_index("arm").T
     rows = []
     for _, arm in evidence.arms.iterrows():
         name = arm["arm"]
         ended = ", ".join(f"{arm[o.value]} {o.value}" for o in Outcome if arm[o.value])
-        forgiving = (
-            [words.figure(w, ".1f") for w in widths.loc[name]] if name in widths.index else []
-        )
+        forgiving = [words.figure(width, ".1f") for width in widths.get(name, ())]
         wide = " / ".join(forgiving) if all(forgiving) else ""
-        finals = words.of(arm["finals"], evidence.budgets.get(name, {}).get("finals"))
+        asked = evidence.budgets.get(name, {}).get("finals", arm["finals"])
+        finals = str(asked) if arm["finals"] == asked else f"{arm['finals']} of {asked}"
         best = words.figure(arm["val_accuracy"], ".2f", 100)
-        rows.append(
-            {
-                "Arm": Cell(name, arm=True),
-                "Test accuracy, %": Cell(words.between(arm, *test), "no final run"),
-                "Best validation, %": Cell(best, "no complete trial"),
-                "Final runs": Cell(finals),
-                "Trials": Cell(ended, "none ended"),
-                "Learning-rate width, decades": Cell(wide, "no learning rate searched"),
-                "Time": Cell(words.duration(arm["seconds"])),
-            }
-        )
+        cells = {
+            "Arm": Cell(name, arm=True),
+            "Test accuracy, %": Cell(words.between(arm, *test), "no final run"),
+            "Best validation, %": Cell(best, "no complete trial"),
+            "Final runs": Cell(finals),
+            "Trials": Cell(ended, "none ended"),
+            "Learning-rate width, decades": Cell(wide, "no learning rate searched"),
+            "Time": Cell(words.duration(arm["seconds"])),
+        }
+        rows.append(cells)
     note = (
         "Test accuracy is the mean over final seeds with its 95 % interval. Learning-rate width: "
         "the decades of learning rate whose trials, with the best trial's optimizer, come within "
@@ -129,10 +124,9 @@ def configurations(evidence: Evidence) -> list[dict[str, str]]:
     """The command that trains each arm's best trial again, or the reason why there is none."""
     configured = []
     for _, arm in evidence.arms.iterrows():
+        reason = "Its override list isn't stored: the study's journal is gone."
         if pd.isna(arm["val_accuracy"]):
             reason = "No trial of it is complete."
-        else:
-            reason = "Its override list isn't stored: the study's journal is gone."
         overrides = evidence.best_overrides.get(arm["arm"])
         command = shlex.join(["optstudy", "train", *overrides]) if overrides else ""
         configured.append({"arm": arm["arm"], "command": command, "reason": reason})
@@ -153,16 +147,14 @@ def provenance(evidence: Evidence) -> list[tuple[str, str, str]]:
     looks = evidence.test_evaluations
     tested = {arm: words.count(int(looks.get(arm, 0)), "time") for arm in evidence.arms["arm"]}
     spent = words.duration(evidence.arms["seconds"].sum())
+    budgets, gone = _budgets(evidence), "the study's journal is gone"
     return [
         ("Command", evidence.command, "not recorded"),
         ("Code", commit and f"commit {commit}", "no git commit recorded"),
         ("Data set", data, "not recorded"),
         ("Versions", ", ".join(versions), "not recorded"),
         ("Machine", stored.get("machine", ""), "not recorded"),
-        *(
-            (f"Budget: {name}", _per_arm(values), "the study's journal is gone")
-            for name, values in _budgets(evidence).items()
-        ),
+        *((f"Budget: {name}", _per_arm(values), gone) for name, values in budgets.items()),
         ("Training time", f"{spent}, summed over {len(evidence.trials)} runs", ""),
         ("Test set evaluated, per arm", _per_arm(tested), ""),
     ]
@@ -170,16 +162,13 @@ def provenance(evidence: Evidence) -> list[tuple[str, str, str]]:
 
 def _budgets(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Every part of a budget by name, for every arm; empty text where it isn't stored."""
-    arms = list(evidence.arms["arm"])
-    asked = {"trials per arm": "trials", "final runs per arm": "finals"}
-    budgets: dict[str, dict[str, Any]] = {
-        name: {arm: evidence.budgets.get(arm, {}).get(key, "") for arm in arms}
-        for name, key in asked.items()
-    }
-    for key, name in POLICIES.items():
-        settings = {arm: evidence.definitions.get(arm, {}).get(key, "") for arm in arms}
-        # a sampler or pruner is its recipe, which has a name
-        budgets[name] = {a: s["name"] if isinstance(s, Mapping) else s for a, s in settings.items()}
+    budgets: dict[str, dict[str, Any]] = {}
+    for stored, keys in ((evidence.budgets, NUMBERS), (evidence.definitions, SETTINGS)):
+        for name, key in keys.items():
+            values = {arm: stored.get(arm, {}).get(key, "") for arm in evidence.arms["arm"]}
+            # a sampler or pruner is its recipe, which has a name
+            texts = {a: v["name"] if isinstance(v, Mapping) else v for a, v in values.items()}
+            budgets[name] = texts
     return budgets
 
 

@@ -34,17 +34,16 @@ def _learning(evidence: Evidence, look: Look) -> list[Plot]:
         curves = frames.learning(evidence, x)
         points = curves[curves["metric"] == metric].sort_values("epoch")
         last = points.groupby("arm", sort=False).tail(1)
-        alt = f"{label} against {drawing.AXES[x]}; at the end: "
-        drawn.append(
-            Plot(
-                f"{metric}_by_{x}",
-                title,
-                "Mean over the final seeds, with its 95 % band.",
-                alt + words.named(last, "mean", percent=metric == "val_accuracy"),
-                drawing.learning(curves, look, x, metric, label) if len(curves) else None,
-                "No final run has logged an epoch.",
-            )
+        at_end = words.named(last, "mean", percent=metric == "val_accuracy")
+        plot = Plot(
+            f"{metric}_by_{x}",
+            title,
+            "Mean over the final seeds, with its 95 % band.",
+            f"{label} against {drawing.AXES[x]}; at the end: {at_end}",
+            drawing.learning(curves, look, x, metric, label) if len(curves) else None,
+            "No final run has logged an epoch.",
         )
+        drawn.append(plot)
     return drawn
 
 
@@ -62,16 +61,15 @@ def _learning_rates(evidence: Evidence, look: Look) -> Plot:
 
 def _search_progress(evidence: Evidence, look: Look) -> Plot:
     progress = frames.search_progress(evidence)
+    at_end = words.named(progress.groupby("arm", sort=False).tail(1), "value")
+    caption = "Best validation accuracy of the search so far; one search, so it has no band."
     if set(progress["kind"]) == {frames.EXPECTED}:
         caption = "Expected best of so many independent trials, with its 95 % band."
-    else:
-        caption = "Best validation accuracy of the search so far; one search, so it has no band."
     return Plot(
         "search_progress",
         "What more trials bought",
         caption,
-        "Best validation accuracy against the number of trials; at the end: "
-        + words.named(progress.groupby("arm", sort=False).tail(1), "value"),
+        f"Best validation accuracy against the number of trials; at the end: {at_end}",
         drawing.search_progress(progress, look) if len(progress) else None,
         "No trial is complete.",
     )

@@ -1,7 +1,7 @@
 """Figures and names as the answer and the report word them: `14.2`, `p = 0.002`, `3 seeds`."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -29,11 +29,6 @@ def points(share: float) -> str:
     return f"{100 * share + 0.0:.1f}".replace("-0.0", "0.0").replace("-", "−")
 
 
-def p_value(value: float) -> str:
-    """`p = 0.002`, or `p < 0.001`."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
-
-
 def figure(value: Any, form: str, scale: float = 1) -> str:
     """A number in a format, empty where it is missing, with a true minus sign."""
     return "" if value is None or pd.isna(value) else f"{scale * value:{form}}".replace("-", "−")
@@ -59,24 +54,18 @@ def between(
 
 def named(rows: pd.DataFrame, value: str, percent: bool = True) -> str:
     """`plain 25.4 %, batchnorm 50.2 %`: a value of every arm that has it."""
-    known = rows[rows[value].notna()]
+    known = rows.dropna(subset=value).set_index("arm")[value]
     form, scale, unit = (".1f", 100, " %") if percent else (".3g", 1, "")
-    figures = [f"{r['arm']} {figure(r[value], form, scale)}{unit}" for _, r in known.iterrows()]
+    figures = [f"{arm} {figure(number, form, scale)}{unit}" for arm, number in known.items()]
     return ", ".join(figures) or "none"
-
-
-def of(there: int, wanted: int | None) -> str:
-    """`4 of 10`, or `10` where that is all."""
-    return str(there) if wanted is None or there == wanted else f"{there} of {wanted}"
 
 
 def duration(seconds: float) -> str:
     """`1 h 4 min`, `2 min 5 s`."""
     minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {m} min"
-    return f"{m} min {s} s" if m else f"{s} s"
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {s} s" if minutes else f"{s} s"
 
 
 def count(number: int, noun: str) -> str:
@@ -84,7 +73,7 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def joined(names: Sequence[str] | Mapping[str, str]) -> str:
+def joined(names: Sequence[str]) -> str:
     """`a, b and c`."""
     *rest, last = names
     return f"{', '.join(rest)} and {last}" if rest else last

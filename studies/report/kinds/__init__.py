@@ -16,24 +16,20 @@ from studies.report.parts import Plot, Table
 
 
 class Kind(Protocol):
-    """What a module brings. A study may be of several kinds; `ORDER` says which comes first."""
+    """What a module brings. A study may be of several kinds; `ORDER` says which comes first.
+
+    `applies` says whether a study is one of these; `answer` is its answer in one sentence, empty
+    where the kind has none (yet). `frames` are tables to export beside those of every study, by
+    name; `plots` are figures of the page, drawn in its style, `tables` stand above its warnings.
+    """
 
     ORDER: int
 
-    def applies(self, evidence: Evidence, /) -> bool:
-        """Whether the study is one of these."""
-
-    def answer(self, evidence: Evidence, /) -> str:
-        """The study's answer in one sentence, or empty where the kind has none (yet)."""
-
-    def frames(self, evidence: Evidence, /) -> dict[str, pd.DataFrame]:
-        """Tables to export beside those that every study has, by name."""
-
-    def plots(self, evidence: Evidence, look: Look, /) -> list[Plot]:
-        """Figures of the page, drawn in its style."""
-
-    def tables(self, evidence: Evidence, /) -> list[Table]:
-        """Tables of the page, above its warnings."""
+    def applies(self, evidence: Evidence, /) -> bool: ...
+    def answer(self, evidence: Evidence, /) -> str: ...
+    def frames(self, evidence: Evidence, /) -> dict[str, pd.DataFrame]: ...
+    def plots(self, evidence: Evidence, look: Look, /) -> list[Plot]: ...
+    def tables(self, evidence: Evidence, /) -> list[Table]: ...
 
 
 @cache

@@ -22,29 +22,21 @@ def applies(evidence: Evidence) -> bool:
 
 def answer(evidence: Evidence) -> str:
     """The spread of a hidden unit's input and the gradient's noise, at the start and at the end."""
-    spans, noise = internals.spans(evidence), internals.noise(evidence)
-    inputs, noises = [], []
-    for arm in spans["arm"].unique():
-        widths = spans.loc[spans["arm"] == arm, "input"]
-        inputs.append(f"{_ends(widths, 3)} in {arm}")
-        shares = noise.loc[noise["arm"] == arm, "mean"].dropna()
-        if len(shares):
-            noises.append(f"{_ends(shares, 2)} in {arm}")
-    said = (
-        "Over training the middle 70 % of a typical hidden unit's inputs goes "
-        f"{words.joined(inputs)}"
-    )
-    if noises:
-        said += (
-            "; the variance of a minibatch's gradient goes, in squared lengths of the full "
-            f"gradient, {words.joined(noises)}"
-        )
+    said = "Over training the middle 70 % of a typical hidden unit's inputs goes "
+    said += _ends(internals.spans(evidence), "input", 3)
+    if noises := _ends(internals.noise(evidence).dropna(subset="mean"), "mean", 2):
+        said += "; the variance of a minibatch's gradient goes, in squared lengths of the full "
+        said += f"gradient, {noises}"
     return said + "."
 
 
-def _ends(values: "pd.Series[float]", digits: int) -> str:
-    first, last = (words.significant(values.iloc[i], digits) for i in (0, -1))
-    return f"from {first} to {last}"
+def _ends(measured: pd.DataFrame, value: str, digits: int) -> str:
+    """`from 4.00 to 12.3 in plain and from …`; empty where nothing was measured."""
+    ends = []
+    for arm, values in measured.groupby("arm", sort=False)[value]:
+        first, last = (words.significant(values.iloc[i], digits) for i in (0, -1))
+        ends.append(f"from {first} to {last} in {arm}")
+    return words.joined(ends) if ends else ""
 
 
 def frames(evidence: Evidence) -> dict[str, pd.DataFrame]:
@@ -61,31 +53,29 @@ def plots(evidence: Evidence, look: Look) -> list[Plot]:
     """Both sides of the hidden unit, and the gradient's noise."""
     inside, noise = internals.percentiles(evidence), internals.noise(evidence)
     ends = inside.groupby(["side", "arm"], sort=False).tail(1)
-    units = [
-        Plot(
+    drawn = []
+    for side, label in internals.SIDES.items():
+        medians = words.named(ends[ends["side"] == side], "p50", percent=False)
+        unit = Plot(
             f"hidden_unit_{side}",
             f"{words.capital(label)}, while it trains",
             "Median and 15th to 85th percentile over the validation images; the unit of median "
             "spread at the start, first final seed. Each arm on its own scale.",
-            f"{label}, median at the end: "
-            + words.named(ends[ends["side"] == side], "p50", percent=False),
+            f"{label}, median at the end: {medians}",
             hidden_unit(inside[inside["side"] == side], look, label),
         )
-        for side, label in internals.SIDES.items()
-    ]
-    last = noise.groupby("arm", sort=False).tail(1)
-    return [
-        *units,
-        Plot(
-            "gradient_noise",
-            "Noise of a minibatch's gradient",
-            "Its variance about the full gradient as a multiple of the full gradient's squared "
-            "length; mean over the final seeds, with its 95 % band.",
-            "At the end: " + words.named(last, "mean", percent=False),
-            gradient_noise(noise, look) if noise["mean"].notna().any() else None,
-            "No gradient has been measured.",
-        ),
-    ]
+        drawn.append(unit)
+    last = words.named(noise.groupby("arm", sort=False).tail(1), "mean", percent=False)
+    gradient = Plot(
+        "gradient_noise",
+        "Noise of a minibatch's gradient",
+        "Its variance about the full gradient as a multiple of the full gradient's squared "
+        "length; mean over the final seeds, with its 95 % band.",
+        f"At the end: {last}",
+        gradient_noise(noise, look) if noise["mean"].notna().any() else None,
+        "No gradient has been measured.",
+    )
+    return [*drawn, gradient]
 
 
 def hidden_unit(percentiles: pd.DataFrame, look: Look, label: str) -> Figure:
@@ -96,8 +86,8 @@ def hidden_unit(percentiles: pd.DataFrame, look: Look, label: str) -> Figure:
     arms = canvas.present(percentiles, look)
     figure = canvas.blank(0.5 + 1.45 * len(arms))
     panels = figure.subplots(len(arms), 1, sharex=True, squeeze=False)[:, 0]
-    for arm, axes in zip(arms, panels, strict=True):
-        points, style = percentiles[percentiles["arm"] == arm], look[arm]
+    for (arm, style), axes in zip(arms.items(), panels, strict=True):
+        points = percentiles[percentiles["arm"] == arm]
         x, low, middle, high = (points[c].astype(float) for c in ("epochs", "p15", "p50", "p85"))
         axes.fill_between(x, low, high, color=style.colour, alpha=0.25, linewidth=0)
         axes.plot(x, middle, color=style.colour, marker=style.marker)
@@ -114,9 +104,9 @@ def gradient_noise(noise: pd.DataFrame, look: Look) -> Figure:
     # a log axis has no place for less
     measured = measured.assign(low=measured["low"].clip(lower=measured["mean"] / 10))
     arms = canvas.present(measured, look)
-    figure, axes = canvas.panel(arms, look)
-    for arm in arms:
-        canvas.curve(axes, measured[measured["arm"] == arm], look[arm])
+    figure, axes = canvas.panel(arms)
+    for arm, style in arms.items():
+        canvas.curve(axes, measured[measured["arm"] == arm], style)
     axes.set_yscale("log")
     canvas.whole_ticks(axes)
     axes.set_xlabel("epochs")

@@ -1,6 +1,5 @@
 """What every study is at least: arms compared by the test accuracies of their final runs."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from studies.report.canvas import Look
 from studies.report.parts import Cell, Plot, Table
 
 ORDER = 9  # after whatever else a study is
-DECIDED = ("better", "worse")
+TURNED = {"better": "worse", "worse": "better"}  # the verdicts that decide
 
 
 def applies(evidence: Evidence) -> bool:
@@ -29,8 +28,7 @@ def answer(evidence: Evidence) -> str:
     Says so where nothing is shown, where seeds are too few, where budgets differ, and what to run
     where final runs are missing.
     """
-    arms = evidence.arms
-    measured = arms[arms["test_accuracy_mean"].notna()]
+    measured = evidence.arms.dropna(subset="test_accuracy_mean")
     ranked = measured.sort_values("test_accuracy_mean", ascending=False, kind="stable")
     names = list(ranked["arm"])
     if not names:
@@ -45,7 +43,7 @@ def answer(evidence: Evidence) -> str:
         said = _several(evidence, ranked)
     if len(names) > 1 and any(unequal(evidence)):
         said += "; the arms' budgets differ (see the warnings)"
-    if missing := [arm for arm in arms["arm"] if arm not in names]:
+    if missing := [arm for arm in evidence.arms["arm"] if arm not in names]:
         have = "has" if len(missing) == 1 else "have"
         said += f"; {words.joined(missing)} {have} no final run yet"
     return said + "."
@@ -53,8 +51,9 @@ def answer(evidence: Evidence) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """One row of the comparisons, turned so that `a` is the arm asked about first."""
+    """One row of `pairs` comparisons, turned so that `a` is the arm asked about first."""
 
+    pairs: int
     a: str
     b: str
     difference: float
@@ -63,12 +62,11 @@ class Pair:
     p: float
     seeds: int
     verdict: str
-    pairs: int
 
     @property
     def turned(self) -> "Pair":
         """The same, asked the other way round."""
-        verdict = {"better": "worse", "worse": "better"}.get(self.verdict, self.verdict)
+        verdict = TURNED.get(self.verdict, self.verdict)
         turned = replace(self, a=self.b, b=self.a, low=-self.high, high=-self.low)
         return replace(turned, difference=-self.difference, verdict=verdict)
 
@@ -80,7 +78,7 @@ class Pair:
     @property
     def is_decided(self) -> bool:
         """Whether one arm is shown to be better."""
-        return self.verdict in DECIDED
+        return self.verdict in TURNED
 
     @property
     def points(self) -> str:
@@ -96,7 +94,8 @@ class Pair:
         if pd.notna(self.low):
             figures.append(f"95 % interval {words.points(self.low)} to {words.points(self.high)}")
         if pd.notna(self.p):
-            figures.append(f"{'' if self.pairs == 1 else 'Holm-corrected '}{words.p_value(self.p)}")
+            p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.2g}"
+            figures.append(p if self.pairs == 1 else f"Holm-corrected {p}")
         if self.pairs == 1:
             figures.append(words.count(self.seeds, "paired seed"))
         return ", ".join(figures)
@@ -115,26 +114,19 @@ def pair(evidence: Evidence, a: str, b: str) -> Pair | None:
     """The comparison of two arms, whichever way round it is stored; None where there is none."""
     rows = evidence.comparisons
     pairs = max(1, int(rows["p_value"].notna().sum()))
-    for _, row in rows.iterrows():
-        first, second = str(row["arm_a"]), str(row["arm_b"])
-        if {first, second} != {a, b} or pd.isna(row["difference"]):
-            continue
-        difference, low, high, p = (
-            math.nan if pd.isna(row[name]) else float(row[name])
-            for name in ("difference", "low", "high", "p_holm")
-        )
-        seeds, verdict = int(row["seeds"]), str(row["verdict"])
-        stored = Pair(first, second, difference, low, high, p, seeds, verdict, pairs)
-        return stored if first == a else stored.turned
+    for _, row in rows.dropna(subset="difference").iterrows():
+        if {row["arm_a"], row["arm_b"]} == {a, b}:
+            figures = row[["difference", "low", "high", "p_holm", "seeds", "verdict"]]
+            stored = Pair(pairs, row["arm_a"], row["arm_b"], *figures)
+            return stored if stored.a == a else stored.turned
     return None
 
 
 def clause(pair: Pair, subject: str, rival: str, by: str) -> str:
     """`subject is better than rival by 14.2 points (…)`, or ahead of or behind it, undecided."""
+    standing = "ahead of" if pair.difference >= 0 else "behind"
     if pair.is_decided:
         standing = f"{pair.verdict} than"
-    else:
-        standing = "ahead of" if pair.difference >= 0 else "behind"
     return f"{subject} is {standing} {rival} by {by}"
 
 
@@ -174,34 +166,28 @@ def _several(evidence: Evidence, ranked: pd.DataFrame) -> str:
     said = f"{best} reaches the highest test accuracy, {words.reached(ranked.iloc[0], unit=False)}"
     rivals = {f"the runner-up {runner_up}": runner_up, f"the lowest, {worst},": worst}
     compared = {rival: pair(evidence, best, arm) for rival, arm in rivals.items()}
-    few = [p.too_few for p in compared.values() if p is not None and p.too_few]
-    if few:
+    if few := [p.too_few for p in compared.values() if p is not None and p.too_few]:
         said += f"; {few[0]}"
-    parts = []
+    clauses = []
     for rival, p in compared.items():
         if p is None:
-            parts.append(f"it shares no final seed with {rival.rstrip(',')}")
+            clauses.append(f"it shares no final seed with {rival.rstrip(',')}")
         elif p.is_decided or p.too_few:
-            parts.append(clause(p, "it", rival, f"{p.points} ({p.detail})"))
+            clauses.append(clause(p, "it", rival, f"{p.points} ({p.detail})"))
         else:
-            parts.append(f"no difference from {rival} is shown ({p.points}, {p.detail})")
-    return f"{said}; {' and '.join(parts)}"
+            clauses.append(f"no difference from {rival} is shown ({p.points}, {p.detail})")
+    return f"{said}; {' and '.join(clauses)}"
 
 
 def _unanswered(evidence: Evidence) -> str:
-    arms = evidence.arms
-    without = [arm["arm"] for _, arm in arms.iterrows() if not arm["complete"]]
-    budget = sum(asked["trials"] for asked in evidence.budgets.values())
+    arms, budgets, resume = evidence.arms, evidence.budgets, words.resume(evidence)
     ended = int(arms[[outcome.value for outcome in Outcome]].to_numpy().sum())
-    if budget:
-        trials = f"{ended} of {budget} trials have ended"
-    else:
-        trials = f"{words.count(ended, 'trial')} ended"
-    said = f"No answer yet: no final run has a test accuracy, {trials}"
-    if without:
+    budget = sum(asked["trials"] for asked in budgets.values())
+    trials = f"{ended} of {budget} trials have" if budget else words.count(ended, "trial")
+    said = f"No answer yet: no final run has a test accuracy, {trials} ended"
+    if without := list(arms.loc[arms["complete"] == 0, "arm"]):
         said += f", none of {words.joined(without)} is complete"
-    resume = words.resume(evidence)
-    if evidence.budgets and not any(asked["finals"] for asked in evidence.budgets.values()):
+    if budgets and not any(asked["finals"] for asked in budgets.values()):
         return f"{said}, and none was asked for: {resume} study.finals=10."
     return f"{said}; to go on: {resume}."
 
@@ -217,53 +203,45 @@ def frames(evidence: Evidence) -> dict[str, pd.DataFrame]:
 
 def plots(evidence: Evidence, look: Look) -> list[Plot]:
     """Test accuracies, seed by seed."""
-    measured = evidence.finals[evidence.finals["test_accuracy"].notna()]
-    return [
-        Plot(
-            "test_accuracy",
-            "Test accuracy of every final seed",
-            "A dot per seed; below it the mean and its 95 % interval.",
-            "Test accuracy per arm: " + words.named(evidence.arms, "test_accuracy_mean"),
-            drawing.test_accuracy(measured, evidence.arms, look) if len(measured) else None,
-            "No final run has a test accuracy.",
-        )
-    ]
+    measured = evidence.finals.dropna(subset="test_accuracy")
+    accuracies = Plot(
+        "test_accuracy",
+        "Test accuracy of every final seed",
+        "A dot per seed; below it the mean and its 95 % interval.",
+        f"Test accuracy per arm: {words.named(evidence.arms, 'test_accuracy_mean')}",
+        drawing.test_accuracy(measured, evidence.arms, look) if len(measured) else None,
+        "No final run has a test accuracy.",
+    )
+    return [accuracies]
 
 
 def tables(evidence: Evidence) -> list[Table]:
     """The comparisons as they are stored, differences in points."""
     rows, none = [], "no shared seed"
     for _, row in evidence.comparisons.iterrows():
-        verdict = str(row["verdict"])
-        than = f"{verdict} than" if verdict in DECIDED else verdict
+        verdict = f"{row['verdict']} than" if row["verdict"] in TURNED else row["verdict"]
         better = words.between(row, "p_better", "p_better_low", "p_better_high", 1, 2)
-        rows.append(
-            {
-                "Arm A": Cell(row["arm_a"], arm=True),
-                "Verdict": Cell(than),
-                "Arm B": Cell(row["arm_b"], arm=True),
-                "A − B, points": Cell(words.between(row, "difference", "low", "high"), none),
-                "p": Cell(words.figure(row["p_value"], ".3g"), none),
-                "p (Holm)": Cell(words.figure(row["p_holm"], ".3g"), none),
-                "P(A > B)": Cell(better, none),
-                "Seeds": Cell(str(int(row["seeds"]))),
-            }
-        )
+        cells = {
+            "Arm A": Cell(row["arm_a"], arm=True),
+            "Verdict": Cell(verdict),
+            "Arm B": Cell(row["arm_b"], arm=True),
+            "A − B, points": Cell(words.between(row, "difference", "low", "high"), none),
+            "p": Cell(words.figure(row["p_value"], ".3g"), none),
+            "p (Holm)": Cell(words.figure(row["p_holm"], ".3g"), none),
+            "P(A > B)": Cell(better, none),
+            "Seeds": Cell(str(row["seeds"])),
+        }
+        rows.append(cells)
     note = (
         "Test accuracy on shared final seeds. In brackets 95 % intervals; p by exact sign flips, "
         "corrected for all pairs after Holm; P(A > B) is the chance that one run of A beats one "
         "run of B."
     )
-    return [Table("Comparison", rows, note, _uncompared(evidence), lead=3)]
-
-
-def _uncompared(evidence: Evidence) -> str:
-    """Why there is no comparison, where there is none."""
-    arms = len(evidence.arms)
-    measured = int(evidence.arms["test_accuracy_mean"].notna().sum())
+    arms, measured = len(evidence.arms), int(evidence.arms["test_accuracy_mean"].notna().sum())
+    reason = "The arms haven't been compared."
     if arms < 2:
-        return "The study has one arm: there is nothing to compare it with."
-    if measured < 2:
-        has = f"{measured} of {arms} arms"
-        return f"{has} have final runs with a test accuracy; a comparison needs two."
-    return "The arms haven't been compared."
+        reason = "The study has one arm: there is nothing to compare it with."
+    elif measured < 2:
+        reason = f"{measured} of {arms} arms have final runs with a test accuracy; "
+        reason += "a comparison needs two."
+    return [Table("Comparison", rows, note, reason, lead=3)]

@@ -3,7 +3,7 @@
 A study is one of these where all its arms set the same `trainer.target`.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib
 import numpy as np
@@ -19,6 +19,7 @@ from studies.report.canvas import Look
 from studies.report.parts import Cell, Plot, Table
 
 ORDER = 1
+Row: TypeAlias = "pd.Series[Any]"  # of `targets.table`
 
 
 def applies(evidence: Evidence) -> bool:
@@ -47,40 +48,32 @@ def answer(evidence: Evidence) -> str:
         large, others = reached.iloc[-1], reached.iloc[:-1]
         said = _compared(evidence, aim, large, others.iloc[int(others["epochs"].argmin())])
     if (scaling := targets.fit(table).scaling) is not None:
-        said += (
-            "; steps fall as S = S_min (1 + B_crit/B) with S_min = "
-            f"{_estimate(scaling.s_min, ' steps')} and B_crit = "
-            f"{_estimate(scaling.b_crit, ' images')}"
-        )
+        s_min, b_crit = _estimate(scaling.s_min, " steps"), _estimate(scaling.b_crit, " images")
+        said += "; steps fall as S = S_min (1 + B_crit/B) with "
+        said += f"S_min = {s_min} and B_crit = {b_crit}"
     missed = [
         f"{arm['arm']} in {arm['finals'] - arm['reached']} of {arm['finals']} runs"
         for _, arm in table[short].iterrows()
     ]
-    if missed:
-        said += f"; not reached by {words.joined(missed)}"
-    return said + "."
+    return f"{said}; not reached by {words.joined(missed)}." if missed else f"{said}."
 
 
-def _compared(
-    evidence: Evidence, aim: str, large: "pd.Series[Any]", other: "pd.Series[Any]"
-) -> str:
-    ratio = targets.paired_ratio(evidence, str(large["arm"]), str(other["arm"]), "epochs")
+def _compared(evidence: Evidence, aim: str, large: Row, other: Row) -> str:
+    ratio = targets.paired_ratio(evidence, large["arm"], other["arm"], "epochs")
+    verdict = "shown neither to compensate nor to fall short"
     if ratio.low is not None and ratio.low > 1:
         verdict = "not enough to compensate"
     elif ratio.high is not None and ratio.high < 1:
         verdict = "more than enough to compensate"
-    else:
-        verdict = "shown neither to compensate nor to fall short"
-    rate = ""
-    if pd.notna(large["lr"]) and pd.notna(other["lr"]):
-        rate = f" {words.significant(large['lr'] / other['lr'], 2)} times as large"
+    times = large["lr"] / other["lr"]
+    rate = f" {words.significant(times, 2)} times as large" if pd.notna(times) else ""
     return (
         f"To reach {aim}, {large['arm']} takes {_took(large)}, {other['arm']} {_took(other)}: "
         f"{_estimate(ratio, ' times')} the epochs, so a learning rate{rate} is {verdict}"
     )
 
 
-def _took(arm: "pd.Series[Any]") -> str:
+def _took(arm: Row) -> str:
     """`89.0 steps, 12.5 epochs and 4.20 s of training`."""
     steps, epochs, seconds = (words.significant(arm[cost]) for cost in targets.COSTS)
     return f"{steps} steps, {epochs} epochs and {seconds} s of training"
@@ -116,7 +109,7 @@ def tables(evidence: Evidence) -> list[Table]:
     return [Table("What the target took", rows, note)] if rows else []
 
 
-def _measured(arm: "pd.Series[Any]", cost: str) -> str:
+def _measured(arm: Row, cost: str) -> str:
     """`91.7 (89.0 to 94.4)`, or without the interval where there is none; empty if unmeasured."""
     if pd.isna(arm[cost]):
         return ""
@@ -127,36 +120,26 @@ def _measured(arm: "pd.Series[Any]", cost: str) -> str:
 def plots(evidence: Evidence, look: Look) -> list[Plot]:
     """Every cost, and the best learning rate, against batch size."""
     table = targets.table(evidence)
-    there = table[table["steps"].notna()]
-    fit = targets.fit(table)
-    aim = targets.target(evidence)
+    there = table.dropna(subset="steps")
+    fit, aim = targets.fit(table), targets.target(evidence)
     assert aim is not None  # applies
     fits = "The line is S_min (1 + B_crit/B)." if fit.scaling else f"{fit.reason}."
     to = f"to {100 * aim:g} % validation accuracy"
+    seeds, alone = "Mean and 95 % interval over final seeds.", "Training alone, without validation."
     asked = [
         ("steps", f"Steps {to}", "weight updates", f"Mean and 95 % interval. {fits}"),
-        ("epochs", f"Epochs {to}", "epochs", "Mean and 95 % interval over final seeds."),
-        (
-            "train_seconds",
-            f"Seconds {to}",
-            "training time (s)",
-            "Training alone, without validation.",
-        ),
+        ("epochs", f"Epochs {to}", "epochs", seeds),
+        ("train_seconds", f"Seconds {to}", "training time (s)", alone),
         ("lr", "Best learning rate", "learning rate", "Of each batch size's best trial."),
     ]
-    return [
-        Plot(
-            f"target_{value}",
-            title,
-            caption,
-            f"{title}: " + words.named(table, value, percent=False),
-            against_batch_size(there, look, value, label, fit.scaling if value == "steps" else None)
-            if len(there)
-            else None,
-            "No final run has reached the target.",
-        )
-        for value, title, label, caption in asked
-    ]
+    drawn = []
+    for value, title, label, caption in asked:
+        line = fit.scaling if value == "steps" else None
+        figure = against_batch_size(there, look, value, label, line) if len(there) else None
+        alt = f"{title}: {words.named(table, value, percent=False)}"
+        reason = "No final run has reached the target."
+        drawn.append(Plot(f"target_{value}", title, caption, alt, figure, reason))
+    return drawn
 
 
 def against_batch_size(
@@ -167,14 +150,15 @@ def against_batch_size(
     `table` is `targets.table`; the line through the steps is `scaling`, where there is one.
     """
     points = table.dropna(subset=["batch_size", value]).sort_values("batch_size")
-    figure, axes = canvas.panel(list(points["arm"]), look, lines=False)
+    arms = {arm: look[arm] for arm in points["arm"]}
+    figure, axes = canvas.panel(arms, lines=False)
     if scaling is not None and scaling.s_min.value is not None and scaling.b_crit.value is not None:
         sizes = np.geomspace(points["batch_size"].min(), points["batch_size"].max(), 100)
         fitted = scaling.s_min.value * (1 + scaling.b_crit.value / sizes)
         grey = matplotlib.rcParams["axes.edgecolor"]
         axes.plot(sizes, fitted, color=grey, linewidth=1.2, zorder=1)
     for _, arm in points.iterrows():
-        style, size = look[arm["arm"]], arm["batch_size"]
+        style, size = arms[arm["arm"]], arm["batch_size"]
         if pd.notna(arm.get(f"{value}_low")):
             # a log axis has no place for an end at or below zero
             ends = [max(arm[f"{value}_low"], arm[value] / 10), arm[f"{value}_high"]]
