@@ -11,14 +11,12 @@ from pathlib import Path
 
 def environment() -> dict[str, str]:
     """Tags that say what a run was made with: versions, machine, commit, dirty tree or not."""
-    here = Path(__file__).parent
     tags = {f"version.{name}": version(name) for name in ("optstudy", "torch", "numpy", "optuna")}
     tags["version.python"] = platform.python_version()
     tags["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
-    commit = _git(here, "rev-parse", "HEAD")
-    if commit is not None:
+    if (commit := _git("rev-parse", "HEAD")) is not None:
         tags["git.commit"] = commit
-        tags["git.dirty"] = str(bool(_git(here, "status", "--porcelain"))).lower()
+        tags["git.dirty"] = str(bool(_git("status", "--porcelain"))).lower()
     return tags
 
 
@@ -35,8 +33,8 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(folder), *arguments]
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -30,8 +30,7 @@ def last_hidden_layer(model: nn.Module, batches: Iterable[Tensor]) -> tuple[Tens
     model = copy.deepcopy(model).train()
     rectifiers = [m for m in model.modules() if isinstance(m, nn.ReLU)]
     layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    entering: list[Tensor] = []
-    received: list[Tensor] = []
+    entering, received = list[Tensor](), list[Tensor]()
     rectifiers[-1].register_forward_pre_hook(lambda _, args: entering.append(args[0].clone()))
     layers[-1].register_forward_pre_hook(lambda _, args: received.append(args[0].clone()))
     for images in batches:
@@ -47,8 +46,8 @@ def typical_unit(entering: Tensor) -> int:
 def percentiles(name: str, values: Tensor) -> dict[str, float]:
     """`{name_p15: …, name_p50: …, name_p85: …}` of values (images,)."""
     levels = torch.tensor(PERCENTILES, device=values.device) / 100
-    found = torch.quantile(values.float(), levels).tolist()
-    return {f"{name}_p{p}": value for p, value in zip(PERCENTILES, found, strict=True)}
+    at_levels = torch.quantile(values.float(), levels).tolist()
+    return {f"{name}_p{p}": value for p, value in zip(PERCENTILES, at_levels, strict=True)}
 
 
 def gradient_noise(

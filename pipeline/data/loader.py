@@ -1,7 +1,6 @@
 """A split of a data set, and its rows as batches that a network takes.
 
-Owns how pixels are scaled and where they lie. Imports pipeline.config and no other module of the
-project.
+Owns how pixels are scaled and where they lie. Imports of the project pipeline.config alone.
 """
 
 from collections.abc import Iterator

@@ -46,10 +46,9 @@ class Arrays:
 
 @dataclass(frozen=True)
 class Source:
-    """Images that were found but not yet decoded.
+    """Images not yet decoded; `decode` raises UserError on images it can't use.
 
-    `signature` changes whenever the files do and costs no decoding; `decode` raises UserError on
-    images it can't use.
+    `signature` changes whenever the files do and costs no decoding.
     """
 
     description: str
@@ -77,10 +76,7 @@ def stratified(
 
 
 def canonical(arrays: Arrays) -> Arrays:
-    """Sort classes by name, and rows by label and then content.
-
-    The same images so give the same arrays, whichever files and order they came from.
-    """
+    """Classes by name, rows by label and content: the same images from any files, one result."""
     order = sorted(range(len(arrays.classes)), key=lambda label: arrays.classes[label])
     rank = np.argsort(order)
     train, test = (_sort(Part(p.images, rank[p.labels])) for p in (arrays.train, arrays.test))

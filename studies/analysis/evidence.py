@@ -24,6 +24,7 @@ CURVES = {name.replace("/", "_"): name for name in OF_EPOCHS}
 UNIT = [f"{side}_p{percentile}" for side in ("input", "output") for percentile in (15, 50, 85)]
 INTERNALS = {column: f"unit/{column}" for column in UNIT}
 INTERNALS |= {name: f"gradient/{name}" for name in ("variance", "full_squared", "noise_scale")}
+PROVENANCE = ("version.", "git.", "data.", "machine")  # tags of the study's own run
 
 
 @dataclass(frozen=True)
@@ -125,21 +126,22 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         raise UserError(f"{error}{there}") from error
     parent = next((run for run in logged if run.get("tags.phase") == "study"), {})
     attributes = next((arm.attributes for arm in journal.values()), {})
-    settings = {run["run_id"]: _settings(run) for run in logged}
+    settings = {run["run_id"]: _under("params.", run) for run in logged}
+    stored = _under("tags.", parent)
     finals = tables.counting_finals(trials)
     # Each run costs a query per figure: only those that measured are asked.
     inside = {run for run, own in settings.items() if own.get("trainer.internals") == "True"}
     return Evidence(
         study=study,
-        question=attributes.get("question", parent.get("tags.question", "")),
-        command=parent.get("tags.command", ""),
+        question=attributes.get("question", stored.get("question", "")),
+        command=stored.get("command", ""),
         trials=trials,
         arms=tables.arms(trials),
         comparisons=tables.comparisons(trials),
         curves=_curves(store, finals, CURVES),
         journal=journal,
         settings=settings,
-        provenance=_provenance(parent),
+        provenance={k: str(v) for k, v in stored.items() if k.startswith(PROVENANCE)},
         test_evaluations=_test_evaluations(logged),
         parent=str(parent.get("run_id", "")),
         internals=_curves(store, finals[finals["run_id"].isin(inside)], INTERNALS),
@@ -147,8 +149,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
     )
 
 
-def _settings(run: Mapping[str, Any]) -> dict[str, str]:
-    prefix = "params."
+def _under(prefix: str, run: Mapping[str, Any]) -> dict[str, Any]:
     return {k.removeprefix(prefix): v for k, v in run.items() if k.startswith(prefix)}
 
 
@@ -171,8 +172,3 @@ def _curves(store: Store, finals: pd.DataFrame, metrics: Mapping[str, str]) -> p
         named = {"arm": final.arm, "seed": final.seed, "run_id": final.run_id}
         rows += [{**named, "step": step, **values} for step, values in sorted(steps.items())]
     return pd.DataFrame(rows, columns=["arm", "seed", "run_id", "step", *metrics])
-
-
-def _provenance(tags: Mapping[str, Any]) -> dict[str, str]:
-    prefixes = ("tags.version.", "tags.git.", "tags.data.", "tags.machine")
-    return {k.removeprefix("tags."): str(v) for k, v in tags.items() if k.startswith(prefixes)}

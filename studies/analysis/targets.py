@@ -91,5 +91,4 @@ def paired_ratio(evidence: Evidence, a: str, b: str, cost: str) -> Estimate:
     finals = evidence.finals.dropna(subset=[column])
     wide = finals.pivot(index="seed", columns="arm", values=column).astype(float)
     over = statistics.mean(np.log((wide[a] / wide[b]).dropna()))
-    values = [None if x is None else float(np.exp(x)) for x in (over.value, over.low, over.high)]
-    return Estimate(*values)
+    return Estimate(*(None if x is None else float(np.exp(x)) for x in vars(over).values()))

@@ -91,6 +91,7 @@ class Coordinator(Generic[W]):
                 self.idle.append(worker)
                 return self._end(self.jobs.pop(worker), report)
             case Lost():
+                worker.stop()  # what is left of it
                 self.pool.remove(worker)
                 if worker in self.idle:
                     self.idle.remove(worker)

@@ -77,8 +77,10 @@ def test_a_run_whose_worker_is_lost_is_trained_again(
 ) -> None:
     monkeypatch.setattr(Mortal, "deaths", deaths)
     study = planned(*QUICK, "study.finals=1")
-    ended = finish(study, digits, mlruns, Mortal)
-    assert {end.rpartition(" · ")[2] for end in ended} == {"complete"} and len(ended) == 4
+    with opened(study, digits, mlruns, Mortal) as coordinator:
+        ended = [end for end in coordinator.run() if end is not None]
+    assert [end.outcome for end in ended] == ["complete"] * 4
+    assert all(worker.stopped for worker in coordinator.workers.started)  # type: ignore[attr-defined]
     assert len(gathered(study, mlruns).trials) == 4
 
 
