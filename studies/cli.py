@@ -8,10 +8,10 @@ import ast
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+
+from pipeline.errors import UserError, did_you_mean
 
 HELP = """\
 optstudy: hyperparameter studies that settle questions
@@ -30,23 +30,32 @@ VERBS = ("data", "train", "run", "status", "export", "report", "replay", "ui")
 
 
 def main() -> None:
-    """Run the verb; a user's error is one line and exit status 1, a wrong call 2."""
+    """Run the verb; a user's error is one line and exit status 1, a wrong call 2.
+
+    HYDRA_FULL_ERROR=1 shows where an error arose.
+    """
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(HELP)
         sys.exit(0 if arguments else 2)
     verb, *rest = arguments
     if verb not in VERBS:
-        from pipeline.errors import did_you_mean
-
         near, allowed = did_you_mean(verb, VERBS), ", ".join(VERBS)
         print(f"optstudy: {verb}: no such verb{near}; allowed: {allowed}", file=sys.stderr)
         sys.exit(2)
     if "--help" in rest or "-h" in rest:
         print(help_of(verb))
         return
-    with one_line_errors():
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"  # asked now, as `train` sets it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept
+    try:
         import_module(f"studies.commands.{verb}").main(rest)
+    except KeyboardInterrupt as interrupt:
+        sys.exit(f"optstudy: {interrupt.args[0] if interrupt.args else 'interrupted'}")
+    except (UserError, OSError) as error:
+        if full:
+            raise
+        sys.exit(f"optstudy: {' '.join(str(error).split())}")
 
 
 def help_of(verb: str) -> str:
@@ -58,23 +67,6 @@ def help_of(verb: str) -> str:
 
         text = text.replace("{studies}", ", ".join(options("study")))
     return text
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """A user's error as one line and exit status 1; HYDRA_FULL_ERROR=1 shows where it arose."""
-    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept
-    from pipeline.errors import UserError
-
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        sys.exit(f"optstudy: {interrupt.args[0] if interrupt.args else 'interrupted'}")
-    except (UserError, OSError) as error:
-        if full:
-            raise
-        sys.exit(f"optstudy: {' '.join(str(error).split())}")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ def of_study(arguments: list[str]) -> tuple[str | None, Config]:
 
     NAME is what was run, under whatever name: there need be no YAML of it.
     """
-    names = [argument.partition("=")[2] for argument in arguments if argument.startswith("study=")]
-    rest = [argument for argument in arguments if not argument.startswith("study=")]
-    return (names[-1] if names else None), typed(compose(rest))
+    named = [argument for argument in arguments if argument.startswith("study=")]
+    rest = [argument for argument in arguments if argument not in named]
+    return (named[-1].removeprefix("study=") if named else None), typed(compose(rest))
 
 
 def needs_study(verb: str, arguments: list[str]) -> tuple[str, Config]:

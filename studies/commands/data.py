@@ -10,9 +10,20 @@ Find or download a data set, decode it once into the cache, and print what it is
 
 from pipeline.compose import compose, typed
 from pipeline.data import prepare
-from studies.commands.screen import describe
 
 
 def main(arguments: list[str]) -> None:
-    """Prepare a data set."""
-    print(describe(prepare(typed(compose(arguments)).data)))
+    """Prepare a data set; print its source, sizes, classes, channel statistics, fingerprint."""
+    dataset = prepare(typed(compose(arguments)).data)
+    height, width, channels = dataset.shape
+    pairs = zip(dataset.channel_mean, dataset.channel_std, strict=True)
+    statistics = ", ".join(f"{mean:.5f} ± {std:.5f}" for mean, std in pairs)
+    print(
+        f"{dataset.name}: {dataset.source}\n"
+        f"images       {dataset.train_size} for training and validation, {dataset.test_size} for "
+        f"testing, {height}×{width}, {channels} channel{'s' if channels > 1 else ''}\n"
+        f"classes      {len(dataset.classes)}: {', '.join(dataset.classes)}\n"
+        f"mean ± std   {statistics} (training pixels, of 1)\n"
+        f"fingerprint  {dataset.fingerprint}\n"
+        f"cache        {dataset.folder}"
+    )

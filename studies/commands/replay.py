@@ -9,7 +9,7 @@ Exit status 0 for the first two. A final run's test evaluation is counted on tha
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,17 +21,11 @@ from pipeline.errors import UserError, check
 from pipeline.results import Epoch, Outcome, Phase
 from pipeline.tracking import Store, columns, epoch_metrics, result_metrics
 from pipeline.train import run
-from studies.commands.screen import following
+from studies.commands.screen import OnEpoch, following
 
 TOLERANCE = 1e-3  # relative; what other versions or processors may change by rounding alone
 # Timings differ every time; the objective follows from others, and older runs don't log it.
-NOT_COMPARED = (
-    "seconds",
-    "train_seconds",
-    "images_per_second",
-    "target/seconds",
-    "best/objective",
-)
+NOT_COMPARED = {"seconds", "train_seconds", "images_per_second", "target/seconds", "best/objective"}
 Figures = dict[tuple[str, int], float]  # (metric, step) → value
 
 
@@ -64,13 +58,10 @@ class Replay:
     environment: tuple[str, ...]
 
 
-def replay(
-    store: Store, run_id: str, on_epoch: Callable[[Epoch, int], None] = lambda epoch, epochs: None
-) -> Replay:
+def replay(store: Store, run_id: str, on_epoch: OnEpoch = lambda epoch, epochs: None) -> Replay:
     """Train run `run_id` again; raises UserError where it isn't there or can't be recomposed."""
     logged = columns([store.run(run_id)])[0]
-    outcome = logged.get("tags.outcome")
-    phase = logged.get("tags.phase")
+    outcome, phase = logged.get("tags.outcome"), logged.get("tags.phase")
     allowed = "a training that has ended (search, final or train)"
     trained = phase in set(Phase) and outcome not in (None, Outcome.failed)
     check("run", f"{run_id} ({phase}, {outcome or 'still open'})", trained, allowed)
@@ -93,16 +84,13 @@ def replay(
 def judge(logged: Figures, again: Figures, environment: tuple[str, ...]) -> Replay:
     """Compare two sets of figures; one that only one side has is an infinite difference."""
     largest, where = 0.0, ""
-    for key in sorted(logged.keys() | again.keys()):
+    for key in sorted(logged | again):
         difference = _relative(logged.get(key), again.get(key))
         if difference > largest:
             largest, where = difference, f"{key[0]} at step {key[1]}"
-    if largest == 0:
-        verdict = "identical"
-    elif largest <= TOLERANCE:
-        verdict = "within tolerance"
-    else:
-        verdict = "environment differs" if environment else "differs"
+    verdict = "environment differs" if environment else "differs"
+    if largest <= TOLERANCE:
+        verdict = "within tolerance" if largest else "identical"
     return Replay(verdict, len(logged), largest, where, environment)
 
 
@@ -113,11 +101,7 @@ def _relative(a: float | None, b: float | None) -> float:
 
 
 def _train_again(
-    config: Config,
-    dataset: DataSet,
-    phase: Phase,
-    stop: int | None,
-    on_epoch: Callable[[Epoch, int], None],
+    config: Config, dataset: DataSet, phase: Phase, stop: int | None, on_epoch: OnEpoch
 ) -> Figures:
     figures: Figures = {}
 
@@ -133,32 +117,24 @@ def _train_again(
 
 
 def _logged_figures(store: Store, run_id: str, logged: Mapping[str, Any]) -> Figures:
-    names = [key.removeprefix("metrics.") for key in logged if key.startswith("metrics.")]
-    return {
-        (name, step): value
-        for name in names
-        if name not in NOT_COMPARED
-        for step, value in store.history(run_id, name)
-    }
+    names = {key.removeprefix("metrics.") for key in logged if key.startswith("metrics.")}
+    histories = {name: store.history(run_id, name) for name in names - NOT_COMPARED}
+    return {(name, step): value for name, h in histories.items() for step, value in h}
 
 
 def _differences(
     logged: Mapping[str, Any], now: Mapping[str, Any], dataset: DataSet
 ) -> tuple[str, ...]:
     here = environment() | {"data.fingerprint": dataset.fingerprint}
-    stored = {key.removeprefix("tags."): str(v) for key, v in logged.items()}
-    differences = [
-        f"{key} was {stored.get(key, 'not logged')}, is {value}"
-        for key, value in here.items()
-        if stored.get(key) != value and key != "git.dirty"
-    ]
-    places = ("data.root", "data.cache")
-    for key in sorted(now.keys() - set(places)):
-        before = logged.get(f"params.{key}")
-        if str(before) != str(now[key]):
-            was = "not logged" if before is None else before
-            differences.append(f"{key} was {was}, is {now[key]}")
-    return tuple(differences)
+    pairs = [(key, logged.get(f"tags.{key}"), value) for key, value in here.items()]
+    # where images lie, and that other files were changed, changes no figure
+    pairs += [(key, logged.get(f"params.{key}"), value) for key, value in sorted(now.items())]
+    elsewhere = ("git.dirty", "data.root", "data.cache")
+    return tuple(
+        f"{key} was {'not logged' if before is None else before}, is {value}"
+        for key, before, value in pairs
+        if key not in elsewhere and str(before) != str(value)
+    )
 
 
 def describe(replayed: Replay, run_id: str) -> str:

@@ -12,14 +12,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline.results import Epoch, Outcome, Result
+from pipeline.results import Epoch, Outcome
 
 if TYPE_CHECKING:  # pandas and Optuna take a while to import, and many verbs do without
     import pandas as pd
 
-    from pipeline.data import DataSet
     from studies.report.conclusion import Conclusion
     from studies.search.journal import StoredArm
+
+
+OnEpoch = Callable[[Epoch, int], None]  # an epoch that ended, of so many
 
 
 def console() -> Console:
@@ -44,9 +46,8 @@ def progress_table(
     for arm in arms:
         counts = [str(arm.outcomes[outcome]) for outcome in Outcome]
         best = "–" if arm.best is None else f"{accuracy(arm.best):.4f} (trial {arm.best.number})"
-        test = [run["test_accuracy"] for run in arm.finals.values()]
-        tested = [share for share in test if share is not None]
-        mean = f"{math.fsum(tested) / len(tested):.4f}" if tested else "–"
+        test = [r["test_accuracy"] for r in arm.finals.values() if r["test_accuracy"] is not None]
+        mean = f"{math.fsum(test) / len(test):.4f}" if test else "–"
         ended = f"{len(arm.ended)}/{arm.trials_asked}"
         finals = f"{len(arm.finals)}/{arm.finals_asked}"
         table.add_row(arm.name, ended, *counts, str(len(arm.interrupted)), best, finals, mean)
@@ -58,10 +59,9 @@ def status_table(study: str, arms: Sequence["StoredArm"], alive: bool) -> Table:
     from studies.search.progress import missing
 
     left = sum(missing(arm) for arm in arms)
+    note = f"stopped; {left} runs missing: optstudy run …" if left else "done"
     if alive:
         note = f"running; {left} runs to go"
-    else:
-        note = f"stopped; {left} runs missing: optstudy run …" if left else "done"
     return progress_table(f"study {study}: {note}", arms, alive=alive)
 
 
@@ -69,28 +69,21 @@ def summary(arms: "pd.DataFrame") -> Table:
     """The arms table as a terminal shows it: the tuned hyperparameters joined in one column."""
     from studies.report.export import rounded
 
-    measured = ("study", "arm", "finals", "seconds", *(outcome.value for outcome in Outcome))
-    tuned = [c for c in arms.columns if c not in measured and "accuracy" not in c]
+    others = ("study", "arm", "finals", "seconds", *(outcome.value for outcome in Outcome))
+    tuned = [c for c in arms.columns if c not in others and "accuracy" not in c]
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in (
-        "arm",
-        "best of its search",
-        "validation accuracy",
-        "test accuracy",
-        "95 % interval",
-        "final runs",
-    ):
+    accuracies = ("validation accuracy", "test accuracy", "95 % interval")
+    for heading in ("arm", "best of its search", *accuracies, "final runs"):
         table.add_column(heading, overflow="fold")
     for _, row in rounded(arms).iterrows():
         low, high = row["test_accuracy_low"], row["test_accuracy_high"]
-        table.add_row(
-            row["arm"],
-            " ".join(f"{key}={row[key]}" for key in tuned if row[key]),
+        best = " ".join(f"{key}={row[key]}" for key in tuned if row[key])
+        measured = [
             row["val_accuracy"],
             row["test_accuracy_mean"],
             f"{low} – {high}" if low else "",
-            row["finals"],
-        )
+        ]
+        table.add_row(row["arm"], best, *measured, row["finals"])
     return table
 
 
@@ -104,24 +97,8 @@ def tell(conclusion: "Conclusion", screen: Console) -> None:
             screen.print(f"        → {escape(finding.override)}")
 
 
-def describe(dataset: "DataSet") -> str:
-    """What a data set is, a line each: source, sizes, classes, channel statistics, fingerprint."""
-    height, width, channels = dataset.shape
-    pairs = zip(dataset.channel_mean, dataset.channel_std, strict=True)
-    statistics = ", ".join(f"{mean:.5f} ± {std:.5f}" for mean, std in pairs)
-    return (
-        f"{dataset.name}: {dataset.source}\n"
-        f"images       {dataset.train_size} for training and validation, {dataset.test_size} for "
-        f"testing, {height}×{width}, {channels} channel{'s' if channels > 1 else ''}\n"
-        f"classes      {len(dataset.classes)}: {', '.join(dataset.classes)}\n"
-        f"mean ± std   {statistics} (training pixels, of 1)\n"
-        f"fingerprint  {dataset.fingerprint}\n"
-        f"cache        {dataset.folder}"
-    )
-
-
 @contextmanager
-def following() -> Iterator[Callable[[Epoch, int], None]]:
+def following() -> Iterator[OnEpoch]:
     """A live progress bar on the terminal, or a plain line per epoch where there is none."""
     terminal = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -141,11 +118,3 @@ def following() -> Iterator[Callable[[Epoch, int], None]]:
     with bar:
         task = bar.add_task("training", total=None)
         yield show
-
-
-def in_words(result: Result) -> str:
-    """The best epoch of a run, or that there is none."""
-    if result.best is None:
-        return f"no epoch ended, stopped at step {result.steps}"
-    best = result.best
-    return f"best validation accuracy {best.val_accuracy:.4f} at epoch {best.epoch}"

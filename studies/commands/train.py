@@ -23,7 +23,7 @@ from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.results import Epoch, Result
 from pipeline.train import check_buildable, run
-from studies.commands.screen import following, in_words
+from studies.commands.screen import following
 
 
 def main(arguments: list[str]) -> None:
@@ -40,9 +40,8 @@ def main(arguments: list[str]) -> None:
         except UserError as error:
             refused.append(error)
 
-    check_overrides(
-        [a for a in arguments if "=" in a and not a.startswith(("-", "hydra", "+hydra"))]
-    )
+    own = [a for a in arguments if "=" in a and not a.startswith(("-", "hydra", "+hydra"))]
+    check_overrides(own)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise to us what Hydra would print over many lines
     sys.argv = ["optstudy train", *arguments, *search_path()]
     with config_errors(arguments):
@@ -59,15 +58,13 @@ def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
     from pipeline import tracking  # takes seconds to import: after all that can be refused at once
 
     store = tracking.Store(config.tracking.uri, config.mlruns_dir)
-    name, lr = config.optimizer["name"], tracking.compact(config.optimizer["lr"])
+    optimizer = f"{config.optimizer['name']} {tracking.compact(config.optimizer['lr'])}"
+    title = f"{config.model['name']} · {optimizer} · seed {config.seed}"
     tags = {"study": "train", "phase": "train", "data.fingerprint": dataset.fingerprint}
-    run_id = store.start(
-        store.experiment("train"),
-        f"{config.model['name']} · {name} {lr} · seed {config.seed}",
-        params=flat(composed),
-        tags=tags | environment(),
-        texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
-    )
+    tags |= environment()
+    texts = tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True))
+    experiment, params = store.experiment("train"), flat(composed)
+    run_id = store.start(experiment, title, params=params, tags=tags, texts=texts)
     try:
         with following() as show:
 
@@ -84,5 +81,8 @@ def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
             there = f"interrupted; the epochs so far are in MLflow, run {run_id}"
             raise KeyboardInterrupt(there) from None
         raise
-    print(f"{result.outcome} · {in_words(result)} · {result.seconds:.1f} s · run {run_id}")
+    said = f"no epoch ended, stopped at step {result.steps}"
+    if (best := result.best) is not None:
+        said = f"best validation accuracy {best.val_accuracy:.4f} at epoch {best.epoch}"
+    print(f"{result.outcome} · {said} · {result.seconds:.1f} s · run {run_id}")
     return result

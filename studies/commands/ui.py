@@ -19,23 +19,19 @@ from pipeline.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
-    """Serve it."""
+    """Serve it until Ctrl-C; says the address once it answers."""
     config = typed(compose(arguments))
-    serve(config.tracking.uri, config.mlruns_dir, config.host, config.port)
-
-
-def serve(uri: str | None, mlruns_dir: str, host: str, port: int) -> None:
-    """Serve the MLflow UI until Ctrl-C; says the address once it answers. Raises UserError."""
+    host, port, uri = config.host, config.port, config.tracking.uri
     if uri is not None:
         raise UserError(f"tracking.uri={uri}: that server has its UI at the same address")
     from pipeline.tracking import Store  # MLflow takes seconds to import
 
-    store = Store(None, mlruns_dir)
+    store = Store(None, config.mlruns_dir)
     if not socket_closed(host, port):
         raise UserError(f"port={port}: in use on {host}; optstudy ui port={port + 1}")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
-    log = Path(mlruns_dir).resolve() / "ui.log"
+    log = Path(config.mlruns_dir).resolve() / "ui.log"
     with log.open("w") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         try:
