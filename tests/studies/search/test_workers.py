@@ -35,6 +35,8 @@ def test_a_process_reports_ready_and_leaves_ctrl_c_to_the_coordinator(
     here = workers.ready(digits)
     assert (ready.code, ready.fingerprint) == (here.code, here.fingerprint)
     os.kill(process.process.pid, signal.SIGKILL)
+    process.process.join()
+    process.send(True)  # which it can't hear, as after an epoch's report
     lost = process.receive()
     assert isinstance(lost, Lost) and capfd.readouterr().err == ""
     one_line(lost.reason, "worker process died", "exit code -9")
