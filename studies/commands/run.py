@@ -26,12 +26,12 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline.compose import merge, typed
-from pipeline.data import DataSet, DataUnavailable, prepare
 from pipeline.errors import UserError
 from studies.commands.screen import console, progress_table, summary, tell
 from studies.search.arms import Study, plan
 
 if TYPE_CHECKING:
+    from pipeline.data import DataSet
     from studies.search.runner import Coordinator
 
 
@@ -61,8 +61,10 @@ def main(arguments: list[str]) -> None:
         sys.exit(1)
 
 
-def with_data(study: Study, arguments: list[str]) -> tuple[Study, DataSet, str]:
+def with_data(study: Study, arguments: list[str]) -> "tuple[Study, DataSet, str]":
     """The study's data set; with a banner, and as another study, where it had to fall back."""
+    from pipeline.data import DataUnavailable, prepare  # torch: after a study that can't be
+
     configs = [typed(sample).data for arm in study.arms for sample in arm.samples]
     if len({(config.name, config.root) for config in configs}) > 1:
         raise UserError(f"study={study.name}: its arms use different data sets; allowed is one")

@@ -55,9 +55,10 @@ class Coordinator(Generic[W]):
 
     def run(self) -> Iterator[Ended | None]:
         """Search, then the final runs; yields each run that ended, and None twice a second."""
+        size = pool_size(self.study.config.workers, self.missing())
         try:
             while self.jobs or self._next_due() is not None:
-                self._fill()
+                self._fill(size)
                 for worker in self.workers.reporting(self.pool, timeout=0.5):
                     if (ended := self._take(worker, worker.receive())) is not None:
                         yield ended
@@ -69,9 +70,9 @@ class Coordinator(Generic[W]):
                 with suppress(UserError):  # a full disk or a lost server has been said already
                     self.ledger.store.interrupt(job.run_id, "interrupted")
 
-    def _fill(self) -> None:
-        """Workers for what is missing, those lost replaced; what is due for those at leisure."""
-        while len(self.pool) < pool_size(self.study.config.workers, self.missing()):
+    def _fill(self, size: int) -> None:
+        """As many workers as that, those lost replaced; what is due for those at leisure."""
+        while len(self.pool) < size:
             self.pool.append(self.workers.start())
         # Optuna is asked only where a worker waits for the answer: it knows most then.
         while self.idle and (due := self._next_due()) is not None:
