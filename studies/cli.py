@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.errors import UserError, did_you_mean
@@ -34,11 +35,15 @@ def main() -> None:
 
     HYDRA_FULL_ERROR=1 shows where an error arose.
     """
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("--help", "-h", "help"):
+    verb, *rest = sys.argv[1:] or [""]
+    if verb == "help" and rest:  # help VERB
+        verb, rest = rest[0], ["--help"]
+    if verb in ("", "--help", "-h", "help"):
         print(HELP)
-        sys.exit(0 if arguments else 2)
-    verb, *rest = arguments
+        sys.exit(0 if verb else 2)
+    if verb in ("--version", "-V", "version"):
+        print(f"optstudy {version('optstudy')}")
+        return
     if verb not in VERBS:
         near, allowed = did_you_mean(verb, VERBS), ", ".join(VERBS)
         print(f"optstudy: {verb}: no such verb{near}; allowed: {allowed}", file=sys.stderr)
@@ -49,7 +54,9 @@ def main() -> None:
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"  # asked now, as `train` sets it
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept
     try:
-        import_module(f"studies.commands.{verb}").main(rest)
+        from pipeline.compose import readable  # Hydra: after help, which does without
+
+        import_module(f"studies.commands.{verb}").main(readable(rest))
     except KeyboardInterrupt as interrupt:
         sys.exit(f"optstudy: {interrupt.args[0] if interrupt.args else 'interrupted'}")
     except (UserError, OSError) as error:
@@ -63,7 +70,7 @@ def help_of(verb: str) -> str:
     source = (Path(__file__).parent / "commands" / f"{verb}.py").read_text(encoding="utf-8")
     text = ast.get_docstring(ast.parse(source)) or ""
     if "{studies}" in text:
-        from pipeline.compose import options
+        from pipeline.options import options
 
         text = text.replace("{studies}", ", ".join(options("study")))
     return text

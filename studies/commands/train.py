@@ -17,20 +17,30 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.compose import check_overrides, conf_dir, config_errors, flat, search_path, typed
+from pipeline.compose import check_overrides, compose, flat, override_key, typed
 from pipeline.data import prepare
 from pipeline.environment import environment
 from pipeline.errors import UserError
+from pipeline.mistakes import config_errors
+from pipeline.options import conf_dir, search_path
 from pipeline.results import Epoch, Result
 from pipeline.train import check_buildable, run
 from studies.commands.screen import following
 
 
 def main(arguments: list[str]) -> None:
-    """Hydra's own application, so that its flags work: -m, --cfg job, --config-dir, …
+    """One run; with flags Hydra's own application, so that they work: -m, --cfg job, …
 
     In a multirun a combination that can't be run is reported, and the others go on.
     """
+    flags, own = _flags(arguments)
+    check_overrides(own, multirun=bool({"-m", "--multirun"} & set(flags)))
+    for override in own:
+        if override_key(override).partition(".")[0] == "study":
+            raise UserError(f"{override}: train is one run; a study is optstudy run {override}")
+    if not flags:
+        logged_run(compose(own), own)
+        return
     refused: list[UserError] = []
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
@@ -40,14 +50,25 @@ def main(arguments: list[str]) -> None:
         except UserError as error:
             refused.append(error)
 
-    own = [a for a in arguments if "=" in a and not a.startswith(("-", "hydra", "+hydra"))]
-    check_overrides(own)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise to us what Hydra would print over many lines
-    sys.argv = ["optstudy train", *arguments, *search_path()]
+    sys.argv = ["optstudy train", *flags, *own, *search_path()]
     with config_errors(arguments):
         application()
     if refused:
         raise UserError("; ".join(map(str, refused)))
+
+
+def _flags(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags, wherever they stand, and the overrides."""
+    flags: list[str] = []
+    own: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        flag, of_hydra = argument.partition("=")[0], argument.startswith(("hydra", "+hydra"))
+        if flag in ("--config-name", "-cn", "--config-path", "-cp"):
+            raise UserError(f"{argument}: optstudy has one configuration; allowed is --config-dir")
+        takes = before in ("--cfg", "-c", "--config-dir", "-cd", "--package", "-p", "--info", "-i")
+        (flags if argument[0] == "-" or takes or of_hydra else own).append(argument)
+    return flags, own
 
 
 def logged_run(composed: DictConfig, overrides: list[str]) -> Result:

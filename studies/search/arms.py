@@ -12,9 +12,10 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.compose import compose, flat, merge, options, override_key, typed
+from pipeline.compose import compose, flat, merge, override_key, typed
 from pipeline.config import Config, StudyConfig
 from pipeline.errors import UserError, check, did_you_mean
+from pipeline.options import options
 from studies.search.search_space import Dimension, Space, Tuned, describe, parse_ranges
 
 # Overrides of these drive the study; all others say what its runs are.
@@ -116,14 +117,25 @@ def check_same_experiment(
     """
     defaults = flat(compose())
     for arm, definition in stored.items():
-        before, now = comparable(definition), asked.get(arm, next(iter(asked.values())))
-        for key in sorted(before.keys() | now.keys(), key=lambda k: (k != "study.arms", k)):
+        before = _dotted(comparable(definition))
+        now = _dotted(asked.get(arm, next(iter(asked.values()))))
+        # a sampler's name says more than the settings that come with it
+        order = sorted(before | now, key=lambda k: (k != "study.arms", not k.endswith(".name"), k))
+        for key in order:
             if (was := before.get(key, defaults.get(key))) != now.get(key):
                 raise UserError(
-                    f"study={name} was begun with {key}={was} (arm {arm}), now "
-                    f"{now.get(key)}: two different experiments; give the new one a name of its "
-                    "own, study.name=…"
+                    f"study={name} was begun with {key.removesuffix('.name')}={was} (arm {arm}), "
+                    f"now {now.get(key)}: two different experiments; give the new one a name of "
+                    "its own, study.name=…"
                 )
+
+
+def _dotted(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    dotted: dict[str, Any] = {}
+    for key, value in nested.items():
+        inner = isinstance(value, dict)
+        dotted |= _dotted(value, f"{path}{key}.") if inner else {f"{path}{key}": value}
+    return dotted
 
 
 def comparable(definition: Mapping[str, Any]) -> dict[str, Any]:

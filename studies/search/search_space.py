@@ -122,6 +122,9 @@ def _range(where: str, fields: Mapping[str, Any]) -> Range:
         value = getattr(span, side)
         fits = is_number(value) and math.isfinite(value) and (not span.whole or value % 1 == 0)
         check(f"{where}.{side}", value, fits, "a whole number" if span.whole else "a number")
+    for switch in ("log", "whole"):
+        value = getattr(span, switch)
+        check(f"{where}.{switch}", value, isinstance(value, bool), "true or false")
     if span.low >= span.high:
         raise UserError(f"{where}.low={span.low}: allowed is below {where}.high={span.high}")
     if span.log and span.low <= 0:

@@ -12,11 +12,11 @@ import torch
 from recording import config_of
 
 from pipeline import data
-from pipeline.compose import options
 from pipeline.config import DataConfig
 from pipeline.data import DataSet, cache, digits
 from pipeline.data.source import Source
 from pipeline.errors import UserError
+from pipeline.options import options
 
 
 def digits_config(cache_folder: Path, **changes: object) -> DataConfig:

@@ -31,9 +31,10 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import train
-from pipeline.compose import compose, options, typed
+from pipeline.compose import compose, typed
 from pipeline.data import DataSet
 from pipeline.errors import UserError
+from pipeline.options import options
 from pipeline.results import Epoch
 from pipeline.tracking import Store
 from studies.search.arms import Arm, Study, plan
