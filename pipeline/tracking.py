@@ -61,6 +61,13 @@ class Reader:
             self.client = MlflowClient(self.uri)
             self.client.search_experiments(max_results=1)
 
+    def remove(self, experiment_id: str) -> None:
+        """Put an experiment into MLflow's trash, its name free again; `mlflow gc` empties that."""
+        with self.errors():
+            name = self.client.get_experiment(experiment_id).name
+            self.client.rename_experiment(experiment_id, f"{name} (removed, {experiment_id})")
+            self.client.delete_experiment(experiment_id)
+
     def find_experiment(self, name: str) -> str:
         """The id of an experiment that exists; raises UserError where it doesn't, or is deleted."""
         with self.errors():

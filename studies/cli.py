@@ -23,11 +23,17 @@ optstudy: hyperparameter studies that settle questions
   optstudy status                  every study, and how far it is
   optstudy export study=batchnorm  its tables as CSV, Markdown, LaTeX and Parquet
   optstudy report study=batchnorm  the answer, with evidence, as one HTML page
+  optstudy compare study=[a,b]     the arms of two studies with one another
   optstudy replay RUN_ID           train a logged run again and compare
+  optstudy remove study=batchnorm  a study and its runs, after a question
   optstudy ui                      browse every run in MLflow
+  optstudy completion bash         words that Tab completes, for bash, zsh and fish
 
 optstudy VERB --help says what a verb takes, with examples."""
-VERBS = ("data", "train", "run", "status", "export", "report", "replay", "ui")
+VERBS = (
+    *("data", "train", "run", "status", "export", "report", "compare", "replay", "remove"),
+    *("ui", "completion"),
+)
 
 
 def main() -> None:
@@ -54,9 +60,11 @@ def main() -> None:
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"  # asked now, as `train` sets it
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept
     try:
-        from pipeline.compose import readable  # Hydra: after help, which does without
+        if verb != "completion":  # whose words are unfinished, and which must not wait for Hydra
+            from pipeline.compose import readable
 
-        import_module(f"studies.commands.{verb}").main(readable(rest))
+            rest = readable(rest)
+        import_module(f"studies.commands.{verb}").main(rest)
     except KeyboardInterrupt as interrupt:
         sys.exit(f"optstudy: {interrupt.args[0] if interrupt.args else 'interrupted'}")
     except (UserError, OSError) as error:
