@@ -28,6 +28,13 @@ class Range:
         low, high, x = (scale(v) for v in (self.low, self.high, value))
         return (x - low) / (high - low)
 
+    def at(self, place: float) -> float:
+        """The value that lies there."""
+        low, high = self.low, self.high
+        value = low * (high / low) ** place if self.log else low + (high - low) * place
+        within = min(max(value, low), high)  # rounding may step just outside
+        return round(within) if self.whole else float(within)
+
 
 @dataclass(frozen=True)
 class Tuned:
