@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.results import Outcome, Phase, worth
 from studies.analysis import statistics
-from studies.search.journal import StoredArm, run_id
+from studies.search.journal import StoredArm
 
 HEAD = ("study", "arm", "phase", "trial", "seed", "outcome")
 REACHED = ("val_accuracy", "objective", "best_epoch", "test_accuracy")
@@ -36,7 +36,7 @@ def trials(runs: Iterable[Mapping[str, Any]], journal: Mapping[str, StoredArm]) 
     no row; where the journal is gone, every run is one. `objective` is what the search maximised,
     of complete runs only.
     """
-    known = _known(journal)
+    known = {run: trial for arm in journal.values() for run, trial in arm.runs.items()}
     counting = [run for run in runs if run.get("tags.phase") in (Phase.search, Phase.final)]
     if journal:
         counting = [run for run in counting if run["run_id"] in known]
@@ -46,15 +46,6 @@ def trials(runs: Iterable[Mapping[str, Any]], journal: Mapping[str, StoredArm]) 
     order = [*HEAD, *tuned, *TAIL, *(TARGET if aimed else ())]
     table = pd.DataFrame([row | row["tuned"] for row in rows], columns=order)
     return table.astype({"objective": float})
-
-
-def _known(journal: Mapping[str, StoredArm]) -> dict[str, FrozenTrial | None]:
-    """The journal's trial of every run it names; None for a final run."""
-    known: dict[str, FrozenTrial | None] = {}
-    for arm in journal.values():
-        known |= arm.runs
-        known |= {run: trial for trial in arm.interrupted if (run := run_id(trial)) is not None}
-    return known
 
 
 def _row(run: Mapping[str, Any], trial: FrozenTrial | None) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class StoredArm:
     """One arm as its journal has it: a snapshot.
 
     `trials` are in the order of their numbers, those under way (RUNNING) or still only named
-    (WAITING) included; `attributes` are those of the arm's Optuna study.
+    (WAITING) included; `attributes` are those of the arm's Optuna study: its definition, flat, and
+    the trials and finals last asked for among them.
     """
 
     name: str
@@ -52,18 +53,15 @@ class StoredArm:
 
     @property
     def definition(self) -> Mapping[str, Any]:
-        """What the arm fixes and searches, flat."""
         definition: Mapping[str, Any] = self.attributes["definition"]
         return definition
 
     @property
     def trials_asked(self) -> int:
-        """The budget of trials last asked for."""
         return int(self.attributes["trials"])
 
     @property
     def finals_asked(self) -> int:
-        """The number of final seeds last asked for."""
         return int(self.attributes["finals"])
 
     @cached_property
@@ -109,15 +107,10 @@ class StoredArm:
 
     @cached_property
     def runs(self) -> dict[str, FrozenTrial | None]:
-        """The MLflow run of every trial and final run that has ended; None for a final run."""
-        trials = {t.user_attrs["run_id"]: t for t in self.ended if "run_id" in t.user_attrs}
+        """The trial of every MLflow run, begun or ended; None for an (ended) final run's."""
+        trials = {t.user_attrs["run_id"]: t for t in self.trials if "run_id" in t.user_attrs}
         records = [v for key, v in self.attributes.items() if key.startswith(f"{FINAL}/")]
         return trials | {record["run_id"]: None for record in records}
-
-
-def run_id(trial: FrozenTrial) -> str | None:
-    """The MLflow run of a trial; None where it was killed before it had one."""
-    return trial.user_attrs.get("run_id")
 
 
 def overrides(trial: FrozenTrial) -> list[str]:
@@ -219,9 +212,8 @@ def writing(config: Config, study: str) -> Iterator[BaseStorage]:
         journal.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise UserError(
-            f"study={study}: another process is running it; optstudy status study={study}"
-        ) from None
+        line = f"study={study}: another process is running it; optstudy status study={study}"
+        raise UserError(line) from None
     except OSError as error:
         raise UserError(f"mlruns_dir={config.mlruns_dir}: can't be written: {error}") from error
     try:
@@ -245,9 +237,8 @@ def check_exists(config: Config, study: str) -> None:
     """Raise UserError, naming those there are, where a study has no journal."""
     if study not in (known := existing(config)):
         there = ", ".join(known) or "none yet"
-        raise UserError(
-            f"study={study}: not run yet (run so far: {there}); optstudy run study={study}"
-        )
+        line = f"study={study}: not run yet (run so far: {there}); optstudy run study={study}"
+        raise UserError(line)
 
 
 def is_running(config: Config, study: str) -> bool:
@@ -259,22 +250,9 @@ def is_running(config: Config, study: str) -> bool:
         return True
 
 
-class _AppendLock:
-    """Optuna's lock around one append; its default outlives a killed process for 30 s."""
-
-    def __init__(self, path: Path) -> None:
-        self.lock = FileLock(path)
-
-    def acquire(self) -> bool:
-        self.lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self.lock.release()
-
-
 def _storage(journal: Path) -> BaseStorage:
-    lock = _AppendLock(journal.with_suffix(".append.lock"))
+    # Around each append; Optuna's own lock outlives a killed process for 30 s.
+    lock = FileLock(journal.with_suffix(".append.lock"))
     return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]
 
 

@@ -114,29 +114,23 @@ def parse_ranges(key: str, declared: Mapping[str, Any]) -> dict[str, Range]:
 
     Raises UserError for an unknown or missing field, low ≥ high, or a log range from 0 or below.
     """
-    return {
-        f"{key}.{name}": _range(f"search_space.{key}.{name}", declared[name]) for name in declared
-    }
-
-
-def _range(where: str, fields: Mapping[str, Any]) -> Range:
-    try:
-        span = Range(**fields)
-    except TypeError:
-        allowed = "{low, high} and optionally log and whole (true or false)"
-        raise UserError(f"{where}={fields}: allowed is {allowed}") from None
-    for side in ("low", "high"):
-        value = getattr(span, side)
-        fits = is_number(value) and math.isfinite(value) and (not span.whole or value % 1 == 0)
-        check(f"{where}.{side}", value, fits, "a whole number" if span.whole else "a number")
-    for switch in ("log", "whole"):
-        value = getattr(span, switch)
-        check(f"{where}.{switch}", value, isinstance(value, bool), "true or false")
-    if span.low >= span.high:
-        raise UserError(f"{where}.low={span.low}: allowed is below {where}.high={span.high}")
-    if span.log and span.low <= 0:
-        raise UserError(f"{where}.low={span.low}: allowed on a log scale is above 0")
-    return span
+    ranges: dict[str, Range] = {}
+    for name, fields in declared.items():
+        where = f"search_space.{key}.{name}"
+        try:
+            span = ranges[f"{key}.{name}"] = Range(**fields)
+        except TypeError:
+            allowed = "{low, high} and optionally log and whole (true or false)"
+            raise UserError(f"{where}={fields}: allowed is {allowed}") from None
+        for switch, value in (("log", span.log), ("whole", span.whole)):
+            check(f"{where}.{switch}", value, isinstance(value, bool), "true or false")
+        for side, value in (("low", span.low), ("high", span.high)):
+            fits = is_number(value) and math.isfinite(value) and (not span.whole or value % 1 == 0)
+            check(f"{where}.{side}", value, fits, "a whole number" if span.whole else "a number")
+        check(f"{where}.low", span.low, span.low < span.high, f"below {where}.high={span.high}")
+        if span.log and span.low <= 0:
+            raise UserError(f"{where}.low={span.low}: allowed on a log scale is above 0")
+    return ranges
 
 
 def describe(space: Space) -> dict[str, Any]:
