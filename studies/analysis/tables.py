@@ -7,7 +7,7 @@ empty. Reads no store, rounds nothing and writes no file.
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -37,9 +37,8 @@ def trials(runs: Iterable[Mapping[str, Any]], journal: Mapping[str, StoredArm]) 
     of complete runs only.
     """
     known = {run: trial for arm in journal.values() for run, trial in arm.runs.items()}
-    counting = [run for run in runs if run.get("tags.phase") in (Phase.search, Phase.final)]
-    if journal:
-        counting = [run for run in counting if run["run_id"] in known]
+    trained = (run for run in runs if run.get("tags.phase") in (Phase.search, Phase.final))
+    counting = [run for run in trained if not journal or run["run_id"] in known]
     rows = [_row(run, known.get(run["run_id"])) for run in counting]
     tuned = list(dict.fromkeys(key for row in rows for key in row["tuned"]))
     aimed = any(_target(run) is not None for run in counting)
@@ -117,7 +116,8 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
         row |= {outcome: int((search["outcome"] == outcome).sum()) for outcome in ENDED}
         rows.append(row | {"seconds": runs["seconds"].astype(float).sum()})
     order = ["study", "arm", *tuned, *MEASURED, "finals", *ENDED, "seconds"]
-    return _as_numbers(pd.DataFrame(rows, columns=order), [*MEASURED, "seconds"])
+    # A column of None alone would be of objects, and NaN is what all readers expect.
+    return pd.DataFrame(rows, columns=order).astype(dict.fromkeys([*MEASURED, "seconds"], float))
 
 
 def counting_finals(trials: pd.DataFrame) -> pd.DataFrame:
@@ -169,9 +169,4 @@ def comparisons(trials: pd.DataFrame) -> pd.DataFrame:
         verdict = statistics.verdict(c, p_holm, tested)
         rows.append([trials["study"].iloc[0], a, b, *figures, c.seeds, verdict])
     table = pd.DataFrame(rows, columns=["study", "arm_a", "arm_b", *COMPARED, "seeds", "verdict"])
-    return _as_numbers(table, COMPARED)
-
-
-def _as_numbers(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    # A column of None alone would be of objects, and NaN is what all readers expect.
-    return table.astype(dict.fromkeys(names, float))
+    return table.astype(dict.fromkeys(COMPARED, float))

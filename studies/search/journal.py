@@ -52,9 +52,8 @@ class StoredArm:
     trials: Sequence[FrozenTrial]
 
     @property
-    def definition(self) -> Mapping[str, Any]:
-        definition: Mapping[str, Any] = self.attributes["definition"]
-        return definition
+    def definition(self) -> dict[str, Any]:
+        return dict(self.attributes["definition"])
 
     @property
     def trials_asked(self) -> int:
@@ -111,16 +110,6 @@ class StoredArm:
         trials = {t.user_attrs["run_id"]: t for t in self.trials if "run_id" in t.user_attrs}
         records = [v for key, v in self.attributes.items() if key.startswith(f"{FINAL}/")]
         return trials | {record["run_id"]: None for record in records}
-
-
-def overrides(trial: FrozenTrial) -> list[str]:
-    """The override list that makes a trial's run again."""
-    return list(trial.user_attrs["overrides"])
-
-
-def suggested(trial: FrozenTrial) -> list[str]:
-    """The part of it that the search suggested."""
-    return list(trial.user_attrs["suggested"])
 
 
 def accuracy(trial: FrozenTrial) -> float:

@@ -80,7 +80,7 @@ class Ledger:
             trial, phase, kind, seed = None, Phase.final, f"final seed {due.seed}", due.seed
         assert due.trial is not None
         before = self.arms[arm.name].get_trials(deepcopy=False)[due.trial]
-        suggested = journal.suggested(before) if trial is None else suggest(trial, arm.space)
+        suggested = before.user_attrs["suggested"] if trial is None else suggest(trial, arm.space)
         overrides = (*arm.base, *suggested, f"seed={seed}")
         composed = compose(overrides)
         config = typed(composed)

@@ -95,8 +95,7 @@ class Coordinator(Generic[W]):
             case Lost():
                 worker.stop()  # what is left of it
                 self.pool.remove(worker)
-                if worker in self.idle:
-                    self.idle.remove(worker)
+                self.idle = [other for other in self.idle if other is not worker]
                 return self._lose(self.jobs.pop(worker, None), report.reason)
         return None
 
