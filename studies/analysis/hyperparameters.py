@@ -105,8 +105,7 @@ def _shares(complete: Sequence[FrozenTrial]) -> tuple[dict[str, float], str]:
 
 def optimizer(row: "pd.Series[Any]", journal: Journal) -> str | None:
     """A row's optimizer: searched, or the one its arm gives; None where neither is known."""
-    chosen = row.get("optimizer")
-    if chosen is not None and pd.notna(chosen):
+    if pd.notna(chosen := row.get("optimizer")):
         return str(chosen)
     definition = journal[row["arm"]].definition if row["arm"] in journal else {}
     given = definition.get("study.search.optimizer", [])

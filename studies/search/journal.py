@@ -6,6 +6,7 @@ study; it holds the study's lock for as long. So a trial found RUNNING when the 
 interrupted, and no worker touches the file. Imports no MLflow and no training.
 """
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -199,17 +200,17 @@ def writing(config: Config, study: str) -> Iterator[BaseStorage]:
     lock = FileLock(journal.with_suffix(".lock"), timeout=0)
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        held = lock.acquire()
     except Timeout:
         line = f"study={study}: another process is running it; optstudy status study={study}"
         raise UserError(line) from None
     except OSError as error:
         raise UserError(f"mlruns_dir={config.mlruns_dir}: can't be written: {error}") from error
-    try:
-        _cut_torn_line(journal)
+    with held:
+        # A full disk or a power cut can leave half a line, after which every load would raise.
+        if journal.is_file() and (content := journal.read_bytes()):
+            os.truncate(journal, content.rfind(b"\n") + 1)
         yield _storage(journal)
-    finally:
-        lock.release()
 
 
 def path(config: Config, study: str) -> Path:
@@ -243,10 +244,3 @@ def _storage(journal: Path) -> BaseStorage:
     # Around each append; Optuna's own lock outlives a killed process for 30 s.
     lock = FileLock(journal.with_suffix(".append.lock"))
     return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]
-
-
-def _cut_torn_line(journal: Path) -> None:
-    # A full disk or a power cut can leave half a line, after which every load would raise.
-    if journal.is_file() and not (content := journal.read_bytes()).endswith(b"\n") and content:
-        with journal.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)

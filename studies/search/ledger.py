@@ -201,12 +201,9 @@ def open_ledger(
 
 def study_runs(store: tracking.Store, experiment: str) -> tuple[list[str], list[str]]:
     """What MLflow holds of a study, oldest first: its own runs (one), and all the others."""
-    parents: list[str] = []
-    others: list[str] = []
-    for run in store.runs(experiment):
-        own = run.data.tags.get("phase") == "study"
-        (parents if own else others).append(run.info.run_id)
-    return parents, others
+    phases = {run.info.run_id: run.data.tags.get("phase") for run in store.runs(experiment)}
+    parents = [run_id for run_id, phase in phases.items() if phase == "study"]
+    return parents, [run_id for run_id in phases if run_id not in parents]
 
 
 def check_has_journal(study: Study, store: tracking.Store) -> None:
