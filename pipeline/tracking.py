@@ -28,7 +28,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.errors import UserError, check
+from pipeline.errors import UserError, check, did_you_mean
 from pipeline.results import Epoch, Outcome, Result
 
 # What they would log at length, such as a full disk, is raised to us and said in one line.
@@ -72,8 +72,10 @@ class Reader:
         """The id of an experiment that exists; raises UserError where it doesn't, or is deleted."""
         with self.errors():
             experiment: Experiment | None = self.client.get_experiment_by_name(name)
+            known = [] if experiment else [e.name for e in self.client.search_experiments()]
         if experiment is None:
-            line = f"study={name}: nothing is logged of it; optstudy status lists all there is"
+            near = did_you_mean(name, known)
+            line = f"study={name}: nothing is logged of it{near}; optstudy status lists all there is"
             raise UserError(line)
         if experiment.lifecycle_stage == "deleted":
             raise UserError(

@@ -24,7 +24,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, did_you_mean
+from pipeline.options import options
 from pipeline.results import Outcome, Result
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -185,7 +186,8 @@ def snapshots(storage: BaseStorage) -> dict[str, StoredArm]:
         snapshot(optuna.load_study(study_name=name, storage=storage))
         for name in optuna.get_all_study_names(storage)
     ]
-    return {arm.name: arm for arm in arms if "definition" in arm.attributes}
+    made = {"definition", "trials", "finals"}
+    return {arm.name: arm for arm in arms if made <= arm.attributes.keys()}
 
 
 def read(config: Config, study: str) -> dict[str, StoredArm]:
@@ -226,9 +228,12 @@ def existing(config: Config) -> list[str]:
 def check_exists(config: Config, study: str) -> None:
     """Raise UserError, naming those there are, where a study has no journal."""
     if study not in (known := existing(config)):
-        there = ", ".join(known) or "none yet"
-        line = f"study={study}: not run yet (run so far: {there}); optstudy run study={study}"
-        raise UserError(line)
+        near = did_you_mean(study, known)  # quickstart-digits, where quickstart had to fall back
+        run = f"; optstudy run study={study}" if study in options("study") and not near else ""
+        there = f"run so far: {', '.join(known)}" if known else "none was yet"
+        raise UserError(
+            f"study={study}: not run in {path(config, study).parent.parent}{near}; {there}{run}"
+        )
 
 
 def is_running(config: Config, study: str) -> bool:
@@ -243,4 +248,12 @@ def is_running(config: Config, study: str) -> bool:
 def _storage(journal: Path) -> BaseStorage:
     # Around each append; Optuna's own lock outlives a killed process for 30 s.
     lock = FileLock(journal.with_suffix(".append.lock"))
-    return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]
+    backend = JournalFileBackend(str(journal), lock_obj=lock)  # type: ignore[arg-type]
+    try:
+        return JournalStorage(backend)  # which reads it all
+    except Exception as error:  # of whatever kind Optuna meets in lines that it didn't write
+        raise UserError(
+            f"study={journal.stem}: its journal {journal} is damaged "
+            f"({type(error).__name__}: {error}); put a backup of it in its place, or take another "
+            "name, study.name=…"
+        ) from error

@@ -115,15 +115,15 @@ def parse_ranges(key: str, declared: Mapping[str, Any]) -> dict[str, Range]:
     Raises UserError for an unknown or missing field, low ≥ high, or a log range from 0 or below.
     """
     ranges: dict[str, Range] = {}
-    for name, fields in declared.items():
-        where = f"search_space.{key}.{name}"
+    for tuned, fields in declared.items():
+        where = f"search_space.{key}.{tuned}"
         try:
-            span = ranges[f"{key}.{name}"] = Range(**fields)
+            span = ranges[f"{key}.{tuned}"] = Range(**fields)
         except TypeError:
             allowed = "{low, high} and optionally log and whole (true or false)"
             raise UserError(f"{where}={fields}: allowed is {allowed}") from None
-        for switch, value in (("log", span.log), ("whole", span.whole)):
-            check(f"{where}.{switch}", value, isinstance(value, bool), "true or false")
+        for name, switch in (("log", span.log), ("whole", span.whole)):
+            check(f"{where}.{name}", switch, isinstance(switch, bool), "true or false")
         for side, value in (("low", span.low), ("high", span.high)):
             fits = is_number(value) and math.isfinite(value) and (not span.whole or value % 1 == 0)
             check(f"{where}.{side}", value, fits, "a whole number" if span.whole else "a number")

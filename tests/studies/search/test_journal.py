@@ -17,6 +17,9 @@ from pipeline.errors import UserError
 from studies.search import journal as storage
 
 
+MADE = {"definition": {}, "trials": 2, "finals": 0}  # attributes of an arm
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     return typed(compose([f"mlruns_dir={tmp_path}"]))
@@ -26,7 +29,7 @@ def config(tmp_path: Path) -> Config:
 def journal(config: Config) -> Iterator[Path]:
     """A journal with two trials in it."""
     with storage.writing(config, "some") as kept:
-        study = storage.open_arm(kept, "some", "arm", {"definition": {}})
+        study = storage.open_arm(kept, "some", "arm", MADE)
         study.ask()
         study.ask()
     yield storage.path(config, "some")
@@ -169,3 +172,29 @@ class TestAPruningDecision:
         before = study.get_trials()[0]
         assert not storage.stops(trial, before, 1, 0.1, may=True)
         assert not storage.stops(trial, before, 2, 0.1, may=False)
+
+
+@pytest.mark.parametrize("line", ["garbage\n", '{"broken\n', '{"op_code": 99}\n'])
+def test_a_damaged_journal_is_one_line_that_names_it(
+    line: str, config: Config, journal: Path
+) -> None:
+    with journal.open("a") as file:
+        file.write(line)
+    with pytest.raises(UserError) as error:
+        storage.read(config, "some")
+    one_line(error.value, "study=some", journal, "damaged", "backup")
+
+
+def test_a_study_not_run_is_told_from_one_under_another_name(config: Config, journal: Path) -> None:
+    with pytest.raises(UserError) as error:
+        storage.check_exists(config, "somme")
+    one_line(error.value, "study=somme", "did you mean some", config.mlruns_dir)
+    assert "optstudy run" not in str(error.value)  # there is no such study to run
+    with pytest.raises(UserError, match="optstudy run study=pixels"):
+        storage.check_exists(config, "pixels")
+
+
+def test_an_arm_killed_while_it_was_made_is_none(config: Config) -> None:
+    with storage.writing(config, "some") as kept:
+        storage.open_arm(kept, "some", "arm", {"definition": {}})
+    assert storage.read(config, "some") == {}
