@@ -57,7 +57,6 @@ class Epoch:
 class Diverged:
     """A non-finite loss at `step`; the weights are those before the update it would have made."""
 
-    epoch: int
     step: int
 
 

@@ -178,7 +178,7 @@ def test_a_target_is_not_reached_by_a_loss_that_is_not_finite(
 ) -> None:
     monkeypatch.setattr(trainer, "evaluate", lambda *_, **__: Evaluation(float("nan"), 0.9))
     run = Recorded(network(), split(20), batch_size=4, target=0.8, checks=5)
-    assert run.records == [Diverged(epoch=1, step=1)]
+    assert run.records == [Diverged(step=1)]
 
 
 # What it took
