@@ -7,8 +7,7 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -70,9 +69,10 @@ def training(
     inside = [] if measure is None else [(0, measure())]
     state: dict[str, Tensor] = {}
     for record in trainer.fit(model, optimizer, scheduler, train, validation, config.trainer):
-        result = followed(result, record, len(train))
         if isinstance(record, Diverged):
+            result = replace(result, outcome=Outcome.diverged, steps=record.step)
             break
+        result = followed(result, record, len(train))
         if keeps and result.best is record:
             state = {key: value.clone() for key, value in model.state_dict().items()}
         if measure is not None:
@@ -80,7 +80,9 @@ def training(
         if (yield record) and not record.reached:
             result = replace(result, outcome=Outcome.pruned)
             break
-    test = None
+    test, weights = None, io.BytesIO()
+    if state:
+        torch.save(state, weights)
     if state and phase is Phase.final:
         model.load_state_dict(state)
         images = load(data.test_split(dataset), batch_size=trainer.CHUNK)
@@ -91,25 +93,17 @@ def training(
         test=test,
         internals=inside,
         objective=objective(result, config.trainer.target),
-        weights=as_bytes(state) if state else None,
+        weights=weights.getvalue() or None,
     )
 
 
-def followed(result: Result, record: Epoch | Diverged, train_size: int) -> Result:
-    """A run's result, one record later."""
-    if isinstance(record, Diverged):
-        return replace(result, outcome=Outcome.diverged, steps=record.step)
-    better = result.best is None or record.val_accuracy > result.best.val_accuracy
-    best = record if better else result.best
-    reached = Reached.at(record, train_size) if record.reached else None
-    return replace(result, epochs=record.epoch, steps=record.step, best=best, reached=reached)
-
-
-def as_bytes(state: dict[str, Tensor]) -> bytes:
-    """A state dict as torch.save writes it."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    return file.getvalue()
+def followed(result: Result, epoch: Epoch, train_size: int) -> Result:
+    """A run's result, one epoch later."""
+    better = result.best is None or epoch.val_accuracy > result.best.val_accuracy
+    best = epoch if better else result.best
+    took = Reached(epoch.step, epoch.images / train_size, epoch.images, epoch.train_seconds)
+    reached = took if epoch.reached else None
+    return replace(result, epochs=epoch.epoch, steps=epoch.step, best=best, reached=reached)
 
 
 def probe(
@@ -156,9 +150,9 @@ def assemble(
     check("trainer.internals", True, measurable, "false for a model without hidden ReLUs")
     total_steps = config.trainer.epochs * math.ceil(train_size / batch_size)
     optimizer = build("optimizer", config.optimizer, model.parameters())
-    with refusals("schedule", config.schedule):  # LambdaLR asks for the first step's factor
-        factor = instantiate(config.schedule["build"], total_steps=total_steps)
-        return model, batch_size, optimizer, LambdaLR(optimizer, factor)
+    build("schedule", config.schedule, 0, total_steps=total_steps)  # refuses what can't be
+    factor = instantiate(config.schedule["build"], total_steps=total_steps)
+    return model, batch_size, optimizer, LambdaLR(optimizer, factor)
 
 
 def check_buildable(config: Config, dataset: data.DataSet) -> None:
@@ -176,17 +170,13 @@ def build_model(config: Config, inputs: int, classes: int) -> nn.Module:
     return model
 
 
-def build(group: str, settings: dict[str, Any], *arguments: Any) -> Any:
-    """Call the recipe under `build` of a config group (`_target_`, `_partial_: true`)."""
-    with refusals(group, settings):
-        return instantiate(settings["build"])(*arguments)
+def build(group: str, settings: dict[str, Any], *arguments: Any, **keywords: Any) -> Any:
+    """Call the recipe under `build` of a config group (`_target_`, `_partial_: true`).
 
-
-@contextmanager
-def refusals(group: str, settings: dict[str, Any]) -> Iterator[None]:
-    """What a recipe refuses, as a UserError that names its config group."""
+    What it refuses is a UserError that names the group.
+    """
     try:
-        yield
+        return instantiate(settings["build"])(*arguments, **keywords)
     except (InstantiationException, TypeError, ValueError) as error:
         line = str(error).splitlines()[0]
         named = line.startswith(f"{group}.")
