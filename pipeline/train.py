@@ -51,18 +51,17 @@ def training(
     Sent True, the run ends there as pruned; one that reaches its target on that epoch is complete.
     Outside a search the best epoch's weights (by validation accuracy, the earliest of equals) are
     in the result, and internals measured where asked for. In a final run those weights meet the
-    test set; nothing else ever opens it. The result depends on `config` and the images alone:
-    initialisation and shuffling have their own generators, derived from `config.seed`. Raises
-    UserError for settings that can't be built.
+    test set; nothing else ever opens it. The result depends on `config` and the images alone.
+    Raises UserError for settings that can't be built.
     """
     torch.set_num_threads(config.trainer.threads)
     device, keeps = pick_device(config.device), phase is not Phase.search
     splits = data.search_splits(dataset, config.data)
     model, batch_size, optimizer, scheduler = assemble(config, dataset, len(splits[0]), device)
-    load = partial(data.Loader, pixels=config.data.pixels, device=device)
+    load = partial(data.Loader, pixels=config.data.pixels, device=device, batch_size=trainer.CHUNK)
     shuffling = torch.Generator().manual_seed(derived_seed(config.seed, "shuffle"))
     train = load(splits[0], batch_size=batch_size, generator=shuffling)
-    validation = load(splits[1], batch_size=trainer.CHUNK)
+    validation = load(splits[1])
     began, result = time.perf_counter(), Result(Outcome.complete, 0, 0, 0.0, None)
     asked = config.trainer.internals and keeps
     measure = probe(config, model, train, validation) if asked else None
@@ -85,8 +84,7 @@ def training(
         torch.save(state, weights)
     if state and phase is Phase.final:
         model.load_state_dict(state)
-        images = load(data.test_split(dataset), batch_size=trainer.CHUNK)
-        test = trainer.evaluate(model, images, config.trainer.loss)
+        test = trainer.evaluate(model, load(data.test_split(dataset)), config.trainer.loss)
     return replace(
         result,
         seconds=time.perf_counter() - began,

@@ -20,7 +20,6 @@ from pipeline.data.loader import Loader as Loader
 from pipeline.data.loader import Split as Split
 from pipeline.data.source import DataUnavailable as DataUnavailable
 from pipeline.data.source import Source, stratified
-from pipeline.errors import UserError
 
 
 def prepare(config: DataConfig, *, download: bool = True) -> DataSet:
@@ -55,13 +54,8 @@ def test_split(dataset: DataSet) -> Split:
 
 
 def _open(dataset: DataSet, part: str) -> tuple[Tensor, Tensor]:
-    try:
+    with cache.reading(dataset.folder):
         # Mode "c", copy on write: read-only pages, shared, without torch's warning about them.
         images = np.load(dataset.folder / f"{part}_images.npy", mmap_mode="c")
         labels = np.load(dataset.folder / f"{part}_labels.npy")
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"data.cache={dataset.folder.parent}: can't read the {part} images of "
-            f"{dataset.folder} ({error}); delete that folder and they are decoded again"
-        ) from error
     return torch.from_numpy(images), torch.from_numpy(labels)

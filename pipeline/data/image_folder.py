@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.data.source import Arrays, Part, Source, hold_out, root_folder, signature, track
 from pipeline.errors import UserError
 
-Classes = dict[str, list[os.DirEntry[str]]]
+Classes = dict[str, list[str]]  # paths of images by class
 
 TEST_SHARE = 0.1
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -30,7 +30,7 @@ def find(root: str | None, *, download: bool) -> Source:
     try:
         train, test = _list_parts(folder)
         files = [file for part in (train, test or {}) for each in part.values() for file in each]
-        of_files = signature(folder, files)
+        of_files = signature(files)
     except OSError as error:
         raise UserError(
             f"data.root={folder}: can't read {error.filename} ({error.strerror}); "
@@ -53,7 +53,7 @@ def _list_parts(folder: Path) -> tuple[Classes, Classes | None]:
 def _list_classes(folder: Path) -> Classes:
     """The image files of every class folder, both sorted by name; hidden ones are left out."""
     return {
-        entry.name: [file for file in _list(entry.path) if file.name.lower().endswith(SUFFIXES)]
+        entry.name: [e.path for e in _list(entry.path) if e.name.lower().endswith(SUFFIXES)]
         for entry in _list(folder)
         if entry.is_dir()
     }
@@ -88,10 +88,11 @@ def _check_classes(folder: Path, train: Classes, test: Classes | None) -> None:
 def _decode(folder: Path, train: Classes, test: Classes | None) -> Arrays:
     parts = [part for part in (train, test) if part is not None]
     labels = [label for part in parts for label, name in enumerate(part) for _ in part[name]]
-    paths = [file.path for part in parts for files in part.values() for file in files]
-    images = _read_all(folder, paths)
-    size = sum(len(files) for files in train.values())
-    first, rest = (Part(images[s], np.array(labels[s])) for s in (slice(size), slice(size, None)))
+    images = _read_all(
+        folder, [path for part in parts for paths in part.values() for path in paths]
+    )
+    size = [sum(len(paths) for paths in train.values())]
+    first, rest = map(Part, np.split(images, size), np.split(np.array(labels), size))
     return Arrays(tuple(train), *hold_out(first, TEST_SHARE) if test is None else (first, rest))
 
 
