@@ -53,6 +53,7 @@ class DataConfig:
 
     name: str = MISSING
     root: str | None = None
+    size: int | None = None
     pixels: Pixels = Pixels.centered
     validation: float = 0.1
     split_seed: int = 0
@@ -63,6 +64,10 @@ class DataConfig:
         check("data.validation", self.validation, 0 < self.validation < 1, "a share in (0, 1)")
         self.root = self.root and os.path.expanduser(self.root)
         self.cache = os.path.expanduser(self.cache)
+        used = self.root is None or "root" in self.build
+        check("data.root", self.root, used, f"null with data={self.name}, which reads no folder")
+        known = self.size is None or (self.size >= 1 and "size" in self.build)
+        check("data.size", self.size, known, "null, or a whole number ≥ 1 with data=image_folder")
         check("data.split_seed", self.split_seed, self.split_seed >= 0, "a whole number ≥ 0")
 
 

@@ -19,7 +19,7 @@ from pipeline.data.cache import DataSet as DataSet
 from pipeline.data.loader import Loader as Loader
 from pipeline.data.loader import Split as Split
 from pipeline.data.source import DataUnavailable as DataUnavailable
-from pipeline.data.source import Source, stratified
+from pipeline.data.source import Source, stratified, warn
 
 
 def prepare(config: DataConfig, *, download: bool = True) -> DataSet:
@@ -33,7 +33,12 @@ def prepare(config: DataConfig, *, download: bool = True) -> DataSet:
     folder = Path(config.cache).expanduser().absolute() / key.hexdigest()[:16]
     if not folder.is_dir():
         cache.build(folder, config.name, source)
-    return cache.describe(folder)
+    dataset = cache.describe(folder)
+    if dataset.repeated:
+        share = f"{dataset.repeated} of {dataset.test_size} test images"
+        percent = 100 * dataset.repeated / dataset.test_size
+        warn(f"{share} ({percent:.3g} %) are in the training images too")
+    return dataset
 
 
 def search_splits(dataset: DataSet, config: DataConfig) -> tuple[Split, Split]:

@@ -18,11 +18,11 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image, ImageStat
 
-from pipeline.data.source import Source, canonical
+from pipeline.data.source import Source, canonical, digests
 from pipeline.errors import UserError
 
 # Part of every cache's name: raise it whenever the files or their order change meaning.
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "dataset.json"
 
 
@@ -31,8 +31,9 @@ class DataSet:
     """What `prepare` found: cheap, picklable, holds no images.
 
     `fingerprint`: 16 hex digits over images and labels, train and test. `shape`: (height, width,
-    channels). `train_size` is counted before the validation split. `channel_mean` and
-    `channel_std`: of the training pixels, of 1. `folder`: of the cache, absolute.
+    channels). `train_size` is counted before the validation split. `repeated`: test images that are
+    training images too, pixel by pixel. `channel_mean` and `channel_std`: of the training pixels,
+    of 1. `folder`: of the cache, absolute.
     """
 
     name: str
@@ -42,6 +43,7 @@ class DataSet:
     shape: tuple[int, int, int]
     train_size: int
     test_size: int
+    repeated: int
     channel_mean: tuple[float, ...]
     channel_std: tuple[float, ...]
     folder: Path
@@ -92,25 +94,27 @@ def reading(folder: Path) -> Iterator[None]:
 
 
 def _write(unfinished: Path, name: str, source: Source) -> None:
-    arrays, digest = canonical(source.decode()), hashlib.sha256()
+    arrays, content = canonical(source.decode()), hashlib.sha256()
     unfinished.mkdir()
     for split, part in (("train", arrays.train), ("test", arrays.test)):
-        digest.update(str(part.images.shape).encode())
-        digest.update(part.images.data)
-        digest.update(part.labels.astype("<i8").data)
+        content.update(str(part.images.shape).encode())
+        content.update(part.images.data)
+        content.update(part.labels.astype("<i8").data)
         np.save(unfinished / f"{split}_images.npy", part.images)
         np.save(unfinished / f"{split}_labels.npy", part.labels)
     images = arrays.train.images
     channels = (images[..., i].reshape(len(images), -1) for i in range(images.shape[-1]))
+    known = set(digests(images))
     statistics = [ImageStat.Stat(Image.fromarray(channel)) for channel in channels]
     fields = {
         "name": name,
         "source": source.description,
-        "fingerprint": digest.hexdigest()[:16],
+        "fingerprint": content.hexdigest()[:16],
         "classes": arrays.classes,
         "shape": images.shape[1:],
         "train_size": len(images),
         "test_size": len(arrays.test.images),
+        "repeated": sum(digest in known for digest in digests(arrays.test.images)),
         "channel_mean": [channel.mean[0] / 255 for channel in statistics],
         "channel_std": [channel.stddev[0] / 255 for channel in statistics],
     }

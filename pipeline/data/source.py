@@ -121,6 +121,11 @@ def track(items: Sequence[T], doing: str) -> Iterable[T]:
     return items
 
 
+def warn(line: str) -> None:
+    """Say on stderr what may not be as meant, and go on."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
 def digests(images: npt.NDArray[np.uint8]) -> list[bytes]:
     """A hash of the pixels of each image."""
     return [hashlib.blake2b(image.data, digest_size=16).digest() for image in images]
