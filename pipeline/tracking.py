@@ -35,6 +35,7 @@ for name in ("mlflow", "alembic"):  # what they would log at length is raised to
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
 STATUS = dict.fromkeys(Outcome, "FINISHED") | {Outcome.failed: "FAILED"}
+Pairs = Mapping[str, Any]
 MEANS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 OF_EPOCHS = ("epoch", "seconds", *MEANS, "lr", "grad_norm")
 
@@ -137,13 +138,7 @@ class Store(Reader):
         return self.find_experiment(name)
 
     def start(
-        self,
-        experiment: str,
-        name: str,
-        *,
-        params: Mapping[str, Any],
-        tags: Mapping[str, Any],
-        texts: Mapping[str, str] | None = None,
+        self, experiment: str, name: str, *, params: Pairs, tags: Pairs, texts: Pairs | None = None
     ) -> str:
         """Open a run; returns its id. `texts` are small artifacts, file name → content."""
         with self.errors():

@@ -144,7 +144,8 @@ def assemble(
     """Model, batch size in images, optimizer and scheduler of a run; raises UserError."""
     model = build_model(config, math.prod(dataset.shape), len(dataset.classes)).to(device)
     batch_size = resolve_batch_size(config, train_size, model)
-    measurable = not config.trainer.internals or internals.has_hidden_units(model)
+    hidden = any(isinstance(module, nn.ReLU) for module in model.modules())
+    measurable = hidden or not config.trainer.internals
     check("trainer.internals", True, measurable, "false for a model without hidden ReLUs")
     total_steps = config.trainer.epochs * math.ceil(train_size / batch_size)
     optimizer = build("optimizer", config.optimizer, model.parameters())

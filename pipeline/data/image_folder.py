@@ -53,35 +53,30 @@ def _list_parts(folder: Path) -> tuple[Classes, Classes | None]:
     train, test = folder / "train", folder / "test"
     if train.is_dir():
         return _list_classes(folder, train), _list_classes(folder, test) if test.is_dir() else None
-    if test.is_dir() and not any(_is_image(entry) for entry in _list(test)):
+    if test.is_dir() and any(path.is_dir() for path in test.iterdir()):
         raise UserError(f"data.root={folder}: test/ without train/; allowed is {LAYOUTS}")
     return _list_classes(folder, folder), None
 
 
 def _list_classes(root: Path, part: Path) -> Classes:
     """The image files of every class folder, both sorted by name; hidden ones are left out."""
-    classes: Classes = {}
-    deeper: list[Path] = []
-    for folder in filter(os.DirEntry.is_dir, _list(part)):
-        inside = _list(folder)
-        classes[folder.name] = [entry.path for entry in inside if _is_image(entry)]
-        below = (path for entry in inside if entry.is_dir() for path in Path(entry).rglob("*"))
-        deeper += filter(_is_image, below)
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found: dict[Path, list[str]] = {}
+    for folder, folders, files in os.walk(part, onerror=fail, followlinks=True):
+        folders[:], names = (sorted(n for n in each if n[0] != ".") for each in (folders, files))
+        images = (name for name in names if name.lower().endswith(SUFFIXES))
+        found[Path(folder)] = [f"{folder}/{name}" for name in images]
+    classes = {folder.name: found[folder] for folder in found if folder.parent == part}
+    deeper = [path for f in found if part not in (f, f.parent) for path in found[f]]
     if deeper:
         raise UserError(
             f"data.root={root}: {len(deeper)} images lie in subfolders of class folders, such as "
             f"{deeper[0]}; allowed is {LAYOUTS}"
         )
     return classes
-
-
-def _is_image(file: Path | os.DirEntry[str]) -> bool:
-    return file.name.lower().endswith(SUFFIXES)
-
-
-def _list(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
 
 
 def _check_classes(folder: Path, train: Classes, test: Classes | None) -> None:

@@ -9,9 +9,8 @@ Exit status 0 for the first two. A final run's test evaluation is counted on tha
 
 import math
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.compose import compose, flat, typed
 from pipeline.environment import environment
@@ -85,6 +84,11 @@ def replay(
     here = {"data.fingerprint": dataset.fingerprint, **environment()}
     now = {f"tags.{key}": value for key, value in here.items()}
     now |= {f"params.{key}": value for key, value in flat(composed).items()}
+    differing = tuple(
+        f"{key.partition('.')[2]} was {logged.get(key, 'not logged')}, is {value}"
+        for key, value in now.items()
+        if key not in ELSEWHERE and str(logged.get(key)) != str(value)
+    )
     again: Figures = {}
 
     def record(epoch: Epoch) -> bool:
@@ -99,7 +103,7 @@ def replay(
         again |= {(name, step): v for name, v in closing.items()}
     names = {key.removeprefix("metrics.") for key in logged if key.startswith("metrics.")}
     before = {(name, step): v for name in names for step, v in store.history(run_id, name)}
-    return judge(before, again, _differences(logged, now))
+    return judge(before, again, differing)
 
 
 def judge(before: Figures, again: Figures, environment: tuple[str, ...]) -> Replay:
@@ -118,11 +122,3 @@ def _relative(a: float | None, b: float | None) -> float:
     if a is None or b is None:
         return math.inf
     return 0.0 if a == b else abs(a - b) / max(abs(a), abs(b))
-
-
-def _differences(logged: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(
-        f"{key.partition('.')[2]} was {logged.get(key, 'not logged')}, is {value}"
-        for key, value in now.items()
-        if key not in ELSEWHERE and str(logged.get(key)) != str(value)
-    )
