@@ -73,8 +73,8 @@ def _list_classes(root: Path, part: Path) -> Classes:
     deeper = [path for f in found if part not in (f, f.parent) for path in found[f]]
     if deeper:
         raise UserError(
-            f"data.root={root}: {len(deeper)} images lie in subfolders of class folders, such as "
-            f"{deeper[0]}; allowed is {LAYOUTS}"
+            f"data.root={root}: images in subfolders of class folders ({len(deeper)}, such as "
+            f"{deeper[0]}); allowed is {LAYOUTS}"
         )
     return classes
 

@@ -37,8 +37,9 @@ def main(arguments: list[str]) -> None:
     config = typed(compose([argument for argument in arguments if "=" in argument]))
     from pipeline import tracking
 
+    store = tracking.Store(config.tracking.uri, config.mlruns_dir)
     with following() as show:
-        found = replay(tracking.Store(config.tracking.uri, config.mlruns_dir), ids[0], show)
+        found = replay(store, ids[0], show)
     print(f"{found.verdict} · {found.compared} figures compared · run {ids[0]}")
     if found.largest:
         print(f"largest difference {found.largest:.3g} (relative): {found.where}")
