@@ -66,9 +66,9 @@ class DataConfig:
         self.cache = os.path.expanduser(self.cache)
         used = self.root is None or "root" in self.build
         check("data.root", self.root, used, f"null with data={self.name}, which reads no folder")
+        check("data.split_seed", self.split_seed, self.split_seed >= 0, "a whole number ≥ 0")
         known = self.size is None or (self.size >= 1 and "size" in self.build)
         check("data.size", self.size, known, "null, or a whole number ≥ 1 with data=image_folder")
-        check("data.split_seed", self.split_seed, self.split_seed >= 0, "a whole number ≥ 0")
 
 
 @dataclass

@@ -16,7 +16,6 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from studies.search import journal as storage
 
-
 MADE = {"definition": {}, "trials": 2, "finals": 0}  # attributes of an arm
 
 
