@@ -168,6 +168,8 @@ def open_arm(
     opened = optuna.create_study(
         storage=storage, study_name=f"{study}/{arm}", direction="maximize", load_if_exists=True
     )
+    if opened.metric_names is None:  # what a dashboard calls the values
+        opened.set_metric_names(["objective"])
     for key, value in attributes.items():
         if opened.user_attrs.get(key) != value:
             opened.set_user_attr(key, value)
