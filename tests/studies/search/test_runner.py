@@ -1,15 +1,17 @@
 """Running a study: its budget, its interruptions, its failures.
 
-One study goes through the real command line with real workers, and is struck at every stage; all
-others run in this process.
+One study is struck at every stage, and goes on from the command line with real workers; all others
+run in this process.
 """
 
 import contextlib
+import io
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from harness import (
     logged,
     names,
     one_line,
+    opened,
     own_yaml,
     planned,
     started,
@@ -37,6 +40,7 @@ from pipeline.errors import UserError
 from pipeline.options import options
 from pipeline.results import Epoch
 from pipeline.tracking import Store
+from studies.commands import run
 from studies.search.arms import Arm, Study, plan
 from studies.search.journal import STATES
 
@@ -60,27 +64,32 @@ class Struck:
     interrupt_stderr: str
     after_interrupt: dict[str, Sequence[FrozenTrial]]
     open_runs: list[Run]
-    status: int
     stderr: str
     done: dict[str, Sequence[FrozenTrial]]
     runs: dict[str, Run]
 
 
-def start(folder: Path) -> "subprocess.Popen[str]":
-    return started(folder, "run", "study=line", "workers=2")
-
-
-def wait_for_a_run(process: "subprocess.Popen[str]") -> None:
-    """Return when the first run has ended, the next ones being under way."""
+def wait_for_two_runs(process: "subprocess.Popen[str]") -> None:
+    """Return when the second run has ended, the next ones being under way."""
     assert process.stdout is not None and process.stderr is not None
     for line in process.stdout:
-        if line.startswith("["):
+        if line.startswith("[2/"):
             return
     raise AssertionError(process.stderr.read())
 
 
+def killed(study: Study, digits: DataSet, mlruns: Path) -> None:
+    """Run a study until one run has ended and the next is under way; then `kill -9`."""
+    with opened(study, digits, mlruns) as coordinator:
+        for _ in coordinator.run():
+            if coordinator.seconds and coordinator.jobs:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.fixture(scope="module")
-def struck(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Struck]:
+def struck(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Path, digits: DataSet
+) -> Struck:
     folder = tmp_path_factory.mktemp("struck")
     (folder / "mlruns").mkdir()
     shutil.copy(empty_store, folder / "mlruns")
@@ -92,37 +101,39 @@ def struck(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
     def journal() -> dict[str, Sequence[FrozenTrial]]:
         return {arm: trials(study, mlruns, arm) for arm in ARMS}
 
-    processes: list[subprocess.Popen[str]] = []
+    # 1: killed. Forked, as the imports of a process of its own take seconds and change no kill.
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=killed, args=(study, digits, mlruns))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    after_kill = journal()
+
+    # 2: Ctrl-C, which every process of the terminal gets
+    terminal = started(folder, "run", "study=line", "workers=2")
     try:
-        processes.append(start(folder))  # 1: everything is killed
-        wait_for_a_run(processes[-1])
-        os.killpg(processes[-1].pid, signal.SIGKILL)
-        processes[-1].wait()
-        after_kill = journal()
-
-        processes.append(start(folder))  # 2: Ctrl-C, which every process of the terminal gets
-        wait_for_a_run(processes[-1])
-        os.killpg(processes[-1].pid, signal.SIGINT)
-        _, interrupt_stderr = processes[-1].communicate(timeout=60)
-        after_interrupt = journal()
-        open_runs = [r for r in logged(mlruns, "line").values() if r.info.status != "FINISHED"]
-
-        processes.append(start(folder))  # 3: to the end
-        _, stderr = processes[-1].communicate(timeout=200)
+        wait_for_two_runs(terminal)
+        os.killpg(terminal.pid, signal.SIGINT)
+        _, interrupt_stderr = terminal.communicate(timeout=60)
     finally:
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    yield Struck(
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(terminal.pid, signal.SIGKILL)
+    after_interrupt = journal()
+    open_runs = [r for r in logged(mlruns, "line").values() if r.info.status != "FINISHED"]
+
+    # 3: to the end, the workers alone in processes of their own
+    stderr = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stderr(stderr):
+        run.main(["study=line", "workers=1"])  # exits where a run has failed
+    return Struck(
         folder,
         study,
         after_kill,
-        processes[1].returncode,
+        terminal.returncode,
         interrupt_stderr,
         after_interrupt,
         open_runs,
-        processes[2].returncode,
-        stderr,
+        stderr.getvalue(),
         journal(),
         logged(mlruns, "line"),
     )
@@ -179,14 +190,14 @@ class TestAStudyStruckAtEveryStage:
                 seen: list[Epoch] = []
                 config = typed(compose(trial.user_attrs["overrides"]))
                 train.run(config, digits, on_epoch=lambda e, seen=seen: bool(seen.append(e)))  # type: ignore[misc]
-                run = struck.runs[f"{arm}/trial {trial.number}"]
+                kept = struck.runs[f"{arm}/trial {trial.number}"]
                 for metric in ("train_loss", "val_loss", "grad_norm"):
                     name = metric.replace("_", "/") if "loss" in metric else metric
-                    logged_ = curve(struck.folder / "mlruns", run, name)
+                    logged_ = curve(struck.folder / "mlruns", kept, name)
                     assert logged_ == [getattr(epoch, metric) for epoch in seen]
 
     def test_ends_well(self, struck: Struck) -> None:
-        assert (struck.status, struck.stderr) == (0, "")
+        assert struck.stderr == ""
 
     def test_ctrl_c_is_one_line_that_says_how_to_go_on(self, struck: Struck) -> None:
         assert struck.interrupt_status == 1
