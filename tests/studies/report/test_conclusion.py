@@ -36,7 +36,7 @@ fixed:
   - trainer.checks=5
 search:
   optimizer: given
-trials: 3
+trials: 2
 finals: 2
 """
 LIMITS = {"b16": 3, "b128": 8, "full": 40}
@@ -51,7 +51,7 @@ fixed: [data=digits, optimizer=momentum, trainer.epochs=2, trainer.internals=tru
 search:
   optimizer: given
 contrasts: [[batchnorm, plain]]
-trials: 2
+trials: 1
 finals: 2
 """
 
