@@ -10,8 +10,8 @@ import optuna
 import pytest
 from harness import one_line
 from optuna.trial import FrozenTrial, TrialState
+from recording import config_of
 
-from pipeline.compose import compose, typed
 from pipeline.config import Config
 from pipeline.errors import UserError
 from studies.search import journal as storage
@@ -21,7 +21,7 @@ MADE = {"definition": {}, "trials": 2, "finals": 0}  # attributes of an arm
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return typed(compose([f"mlruns_dir={tmp_path}"]))
+    return config_of(f"mlruns_dir={tmp_path}")
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_look_writes_nothing(config: Config, tmp_path: Path) -> None:
 
 def test_a_journal_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    config = typed(compose([f"mlruns_dir={tmp_path}/file/below"]))
+    config = config_of(f"mlruns_dir={tmp_path}/file/below")
     with pytest.raises(UserError) as error, storage.writing(config, "some"):
         pass
     one_line(error.value, f"mlruns_dir={tmp_path}/file/below", "can't be written")

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from harness import (
     TINY,
+    budgeted,
     curve,
     finish,
     gathered,
@@ -40,7 +41,7 @@ from pipeline.errors import UserError
 from pipeline.options import options
 from pipeline.results import Epoch
 from pipeline.tracking import Store
-from studies.commands import run
+from studies.commands.run import main
 from studies.search.arms import Arm, Study, plan
 from studies.search.journal import STATES
 
@@ -87,9 +88,7 @@ def killed(study: Study, digits: DataSet, mlruns: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def struck(
-    tmp_path_factory: pytest.TempPathFactory, empty_store: Path, digits: DataSet
-) -> Struck:
+def struck(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, digits: DataSet) -> Struck:
     folder = tmp_path_factory.mktemp("struck")
     (folder / "mlruns").mkdir()
     shutil.copy(empty_store, folder / "mlruns")
@@ -124,7 +123,7 @@ def struck(
     # 3: to the end, the workers alone in processes of their own
     stderr = io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stderr(stderr):
-        run.main(["study=line", "workers=1"])  # exits where a run has failed
+        main(["study=line", "workers=1"])  # exits where a run has failed
     return Struck(
         folder,
         study,
@@ -190,10 +189,10 @@ class TestAStudyStruckAtEveryStage:
                 seen: list[Epoch] = []
                 config = typed(compose(trial.user_attrs["overrides"]))
                 train.run(config, digits, on_epoch=lambda e, seen=seen: bool(seen.append(e)))  # type: ignore[misc]
-                kept = struck.runs[f"{arm}/trial {trial.number}"]
+                run = struck.runs[f"{arm}/trial {trial.number}"]
                 for metric in ("train_loss", "val_loss", "grad_norm"):
                     name = metric.replace("_", "/") if "loss" in metric else metric
-                    logged_ = curve(struck.folder / "mlruns", kept, name)
+                    logged_ = curve(struck.folder / "mlruns", run, name)
                     assert logged_ == [getattr(epoch, metric) for epoch in seen]
 
     def test_ends_well(self, struck: Struck) -> None:
@@ -232,10 +231,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory, digits: DataSet) -> Grown:
     mlruns = tmp_path_factory.mktemp("grown")
 
     def ended(trials: int, finals: int) -> list[str]:
-        study = planned(*QUICK)
-        assert study.config.study is not None
-        budget = replace(study.config.study, trials=trials, finals=finals)
-        return finish(replace(study, config=replace(study.config, study=budget)), digits, mlruns)
+        return finish(budgeted(planned(*QUICK), trials, finals), digits, mlruns)
 
     return Grown(mlruns, ended(2, 1), ended(2, 1), ended(2, 2), ended(3, 2))
 
@@ -334,8 +330,7 @@ class TestABudget:
 
 
 def test_a_diverged_trial_is_told_so_and_has_no_finals(digits: DataSet, mlruns: Path) -> None:
-    overrides = ("optimizer.lr=1e30", "study.trials=2", "study.finals=2")
-    study = planned(*QUICK, *overrides)
+    study = budgeted(planned(*QUICK, "optimizer.lr=1e30"), trials=2, finals=2)
     study = replace(study, arms=study.arms[:1])
     ended = finish(study, digits, mlruns)
     assert [end.rpartition(" · ")[2] for end in ended] == ["diverged", "diverged"]
@@ -391,10 +386,8 @@ def tiny(study: Study) -> Study:
         changed = ("data=digits", "trainer.epochs=1", f"trainer.batch_size={fits}")
         return replace(arm, base=(*arm.base, *changed), samples=samples)
 
-    assert study.config.study is not None
-    budget = replace(study.config.study, trials=1, finals=0)
     arms = tuple(short(arm) for arm in study.arms)
-    return replace(study, arms=arms, config=replace(study.config, study=budget))
+    return budgeted(replace(study, arms=arms), trials=1, finals=0)
 
 
 @pytest.mark.slow
