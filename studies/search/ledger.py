@@ -191,6 +191,7 @@ def open_ledger(
         store.discard(run_id)
     budget = study.budget
     asked = {"trials": budget.trials, "finals": budget.finals, "question": budget.question}
+    asked |= {"cut": None}
     arms = {}
     for arm in study.arms:
         own = {"contrasts": budget.contrasts, "definition": definitions[arm.name]}
@@ -213,6 +214,22 @@ def _begin(study: Study, store: tracking.Store, experiment: str, tags: Mapping[s
     run_id = store.start(experiment, f"study {study.name}", params={}, tags={**tags, **own})
     store.note(run_id, question)
     return run_id
+
+
+def clock(ledger: Ledger, arm: str, seconds: float) -> None:
+    """Write down how long a study has been worked on."""
+    ledger.arms[arm].set_user_attr("worked", seconds)
+
+
+def cut(ledger: Ledger, seconds: float) -> None:
+    """End a search whose hours are over: all arms get the trials that the furthest has begun."""
+    arms, budget = ledger.snapshots(), ledger.study.budget
+    trials = max(1, *(arm.begun for arm in arms))
+    if trials < max(arm.trials_asked for arm in arms):
+        for name, arm in ledger.arms.items():
+            arm.set_user_attr("cut", {"hours": budget.hours, "trials": budget.trials})
+            arm.set_user_attr("trials", trials)
+            clock(ledger, name, seconds)
 
 
 def study_runs(store: tracking.Store, experiment: str) -> tuple[list[str], list[str]]:
