@@ -11,17 +11,18 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.compose import compose, flat, typed
 from pipeline.config import Config
-from pipeline.data import DataSet, prepare
 from pipeline.environment import environment
 from pipeline.errors import UserError, check
 from pipeline.results import Epoch, Outcome, Phase
-from pipeline.tracking import Store, columns, epoch_metrics, result_metrics
-from pipeline.train import run
-from studies.commands.screen import OnEpoch, following
+from studies.commands.screen import OnEpoch, following, loading
+
+if TYPE_CHECKING:
+    from pipeline.data import DataSet
+    from pipeline.tracking import Store
 
 TOLERANCE = 1e-3  # relative; what other versions or processors may change by rounding alone
 # Timings differ every time; the objective follows from others, and older runs don't log it.
@@ -35,6 +36,8 @@ def main(arguments: list[str]) -> None:
     if len(ids) != 1:
         raise UserError("RUN_ID: allowed is one run's id, as the last line of train and MLflow say")
     config = typed(compose([argument for argument in arguments if "=" in argument]))
+    with loading("torch", "mlflow"):  # after all that can be refused at once
+        from pipeline.tracking import Store
     store = Store(config.tracking.uri, config.mlruns_dir)
     with following() as show:
         replayed = replay(store, ids[0], show)
@@ -58,8 +61,11 @@ class Replay:
     environment: tuple[str, ...]
 
 
-def replay(store: Store, run_id: str, on_epoch: OnEpoch = lambda epoch, epochs: None) -> Replay:
+def replay(store: "Store", run_id: str, on_epoch: OnEpoch = lambda epoch, epochs: None) -> Replay:
     """Train run `run_id` again; raises UserError where it isn't there or can't be recomposed."""
+    from pipeline.data import prepare
+    from pipeline.tracking import columns
+
     logged = columns([store.run(run_id)])[0]
     outcome, phase = logged.get("tags.outcome"), logged.get("tags.phase")
     allowed = "a training that has ended (search, final or train)"
@@ -101,8 +107,11 @@ def _relative(a: float | None, b: float | None) -> float:
 
 
 def _train_again(
-    config: Config, dataset: DataSet, phase: Phase, stop: int | None, on_epoch: OnEpoch
+    config: Config, dataset: "DataSet", phase: Phase, stop: int | None, on_epoch: OnEpoch
 ) -> Figures:
+    from pipeline.tracking import epoch_metrics, result_metrics
+    from pipeline.train import run
+
     figures: Figures = {}
 
     def record(epoch: Epoch) -> bool:
@@ -116,14 +125,14 @@ def _train_again(
     return {k: v for k, v in figures.items() if k[0] not in NOT_COMPARED and math.isfinite(v)}
 
 
-def _logged_figures(store: Store, run_id: str, logged: Mapping[str, Any]) -> Figures:
+def _logged_figures(store: "Store", run_id: str, logged: Mapping[str, Any]) -> Figures:
     names = {key.removeprefix("metrics.") for key in logged if key.startswith("metrics.")}
     histories = {name: store.history(run_id, name) for name in names - NOT_COMPARED}
     return {(name, step): value for name, h in histories.items() for step, value in h}
 
 
 def _differences(
-    logged: Mapping[str, Any], now: Mapping[str, Any], dataset: DataSet
+    logged: Mapping[str, Any], now: Mapping[str, Any], dataset: "DataSet"
 ) -> tuple[str, ...]:
     here = environment() | {"data.fingerprint": dataset.fingerprint}
     pairs = [(key, logged.get(f"tags.{key}"), value) for key, value in here.items()]
