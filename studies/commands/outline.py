@@ -14,7 +14,6 @@ from pipeline.words import count, duration
 from studies.search import journal
 from studies.search.arms import Arm, Study
 from studies.search.capacity import pool_size
-from studies.search.progress import missing
 from studies.search.search_space import Range
 
 ALIKE = ("data.name", "trainer.batch_size")  # where these agree, an epoch takes about as long
@@ -41,7 +40,7 @@ def _experiment(study: Study) -> Iterator[tuple[str, str]]:
     for arm in study.arms:
         for line in _searched(arm):
             searched.setdefault(line, []).append(arm.name)
-    for line, arms in searched.items():
+    for line, arms in sorted(searched.items(), key=lambda item: -len(item[1])):
         alone = len(arms) < len(study.arms)
         yield "searched", f"{', '.join(arms)}: {line}" if alone else line
     for policy in ("sampler", "pruner"):
@@ -74,8 +73,9 @@ def _cost(study: Study) -> Iterator[tuple[str, str]]:
     if budget.hours is not None:
         yield "", f"no new trials after {duration(3600 * budget.hours)} of work (study.hours)"
     if stored := journal.read(study.config, study.name):
-        left = sum(missing(arm) for arm in stored.values())
-        yield "so far", f"{count(left, 'run')} of the budget last asked for still to go"
+        trials = sum(len(arm.ended) for arm in stored.values())
+        finals = sum(len(arm.finals) for arm in stored.values())
+        yield "so far", f"{count(trials, 'trial')} and {count(finals, 'final run')} have ended"
     workers = pool_size(study.config.workers, runs * len(study.arms))
     yield "workers", str(workers)
     yield "time", _time(study, epochs, workers)

@@ -15,14 +15,13 @@ from rich.text import Text
 
 from pipeline.results import Outcome
 from pipeline.words import count
+from studies.commands.screen import WIDE
 
 if TYPE_CHECKING:  # pandas and Optuna take a while to import, and many verbs do without
     import pandas as pd
 
     from studies.report.conclusion import Conclusion
     from studies.search.journal import StoredArm
-
-WIDE = 100  # columns of a terminal from which on there are tables
 
 
 def standing(arms: Sequence["StoredArm"], width: int, alive: bool = True) -> RenderableType:

@@ -14,6 +14,7 @@ from pipeline.results import Epoch
 from pipeline.words import count, duration
 
 OnEpoch = Callable[[Epoch, int], None]  # an epoch that ended, of so many
+WIDE = 100  # columns of a terminal from which on there are tables
 HEADINGS = "  epoch  train loss  accuracy  validation loss  accuracy         lr"
 
 
@@ -60,27 +61,35 @@ def progress(done: int, total: int, noun: str, seconds: float, left: float | Non
 
 @contextmanager
 def following(label: str = "") -> Iterator[OnEpoch]:
-    """A line per epoch, marked with `label`; on a terminal as a table, over a progress bar."""
+    """A line per epoch, marked with `label`; on a terminal as a table, over a progress bar.
+
+    A terminal too narrow for the mark has it once, above the table.
+    """
     screen = console()
     if not screen.is_terminal:
         yield lambda epoch, epochs: print(
             f"{sentence(epoch, epochs)}  {label}".rstrip(), flush=True
         )
         return
-    began, last = time.monotonic(), (0, 1, 0.0)  # epochs that ended, of how many, at what time
+    began = time.monotonic()
+    # Epochs that ended, of how many, the seconds of one, and when the last of them did.
+    done, of, each, at = 0, 1, 0.0, began
 
     def bar() -> Table:
-        done, epochs, at = last
-        now = time.monotonic() - began
-        left = max(0.0, at / done * epochs - now) if done else None
-        return progress(done, epochs, "epoch", now, left)
+        now = time.monotonic()
+        left = each * (of - done) - min(each, now - at) if done else None
+        return progress(done, of, "epoch", now - began, left)
 
     def show(epoch: Epoch, epochs: int) -> None:
-        nonlocal last
-        if not last[0]:
+        nonlocal done, of, each, at
+        mark = f"  {label}" if label and screen.width >= WIDE else ""
+        if not done:
+            if label and not mark:
+                screen.print(label, style="bold", markup=False)
             screen.print(HEADINGS, style="dim")
-        last = (epoch.epoch, epochs, time.monotonic() - began)
-        screen.print(f"{row(epoch, epochs)}  {label}".rstrip())
+        done, of, at = epoch.epoch, epochs, time.monotonic()
+        each = epoch.seconds / epoch.epoch
+        screen.print(f"{row(epoch, epochs)}{mark}", markup=False)
 
     with Live(get_renderable=bar, console=screen, refresh_per_second=4, transient=True):
         yield show

@@ -32,8 +32,7 @@ from pipeline.compose import check_overrides, conf_dir, config_errors, flat, sea
 from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.results import Epoch, Result
-from studies.commands.overview import WIDE
-from studies.commands.screen import console, following, loading, notice
+from studies.commands.screen import WIDE, console, following, loading, notice
 
 if TYPE_CHECKING:
     from pipeline.data import DataSet
@@ -106,10 +105,11 @@ def logged_run(
 
             def on_epoch(epoch: Epoch) -> bool:
                 nonlocal opening
+                epoch = replace(epoch, seconds=epoch.seconds - opening)
                 show(epoch, config.trainer.epochs)
                 began = time.perf_counter()
                 store, run_id = logged()
-                store.log(run_id, replace(epoch, seconds=epoch.seconds - opening))
+                store.log(run_id, epoch)
                 opening = opening or time.perf_counter() - began
                 return False
 
@@ -128,7 +128,8 @@ def logged_run(
     said = f"no epoch ended, stopped at step {result.steps}"
     if (best := result.best) is not None:
         said = f"best validation accuracy {best.val_accuracy:.4f} at epoch {best.epoch}"
-    print(f"{result.outcome} · {said} · {result.seconds:.1f} s · run {run_id}")
+    line = f"{result.outcome} · {said} · {result.seconds:.1f} s · run {run_id}"
+    console().print(line, markup=False)  # which breaks lines between words
     return result, run_id
 
 
@@ -148,7 +149,7 @@ def opened(composed: DictConfig, overrides: list[str], dataset: "DataSet") -> "t
 
 
 def sweep(trained: Sequence[Trained], width: int) -> RenderableType:
-    """What the runs of a sweep came to, by what was swept: a row each, or a line."""
+    """What the runs of a sweep came to, by what was swept: a row each, or two lines."""
     table = Table(box=box.SIMPLE_HEAD)
     for key in trained[0].combination:
         table.add_column(key)
@@ -160,9 +161,11 @@ def sweep(trained: Sequence[Trained], width: int) -> RenderableType:
     for run in trained:
         result, best = run.result, run.result.best
         accuracy, epoch = ("", "") if best is None else (f"{best.val_accuracy:.4f}", best.epoch)
-        end = (f"{result.seconds:.1f}", str(result.outcome), run.run_id)
-        table.add_row(*run.combination.values(), accuracy, str(epoch), *end)
+        seconds, outcome = f"{result.seconds:.1f}", str(result.outcome)
+        values = run.combination.values()
+        table.add_row(*values, accuracy, str(epoch), seconds, outcome, run.run_id)
         said = [" ".join(f"{key}={value}" for key, value in run.combination.items())]
         said += [f"{accuracy} at epoch {epoch}"] if best is not None else []
-        lines.append(Text(" · ".join([*said, f"{end[0]} s", *end[1:]])))
+        said += [f"{seconds} s", outcome]
+        lines += [Text(" · ".join(said)), Text(f"  run {run.run_id}")]
     return table if width >= WIDE else Group(*lines)
