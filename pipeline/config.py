@@ -4,6 +4,7 @@ Imports pipeline.errors alone, no Hydra, torch, MLflow or Optuna.
 """
 
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,6 +14,7 @@ from omegaconf import MISSING
 
 from pipeline.errors import check, is_number, is_whole
 
+RESERVED = ("train", "default")  # MLflow experiments that are no study
 FORMATS = ("csv", "markdown", "latex", "parquet")  # of exported tables
 
 
@@ -51,6 +53,7 @@ class DataConfig:
 
     name: str = MISSING
     root: str | None = None
+    size: int | None = None
     pixels: Pixels = Pixels.centered
     validation: float = 0.1
     split_seed: int = 0
@@ -59,7 +62,13 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check("data.validation", self.validation, 0 < self.validation < 1, "a share in (0, 1)")
+        self.root = self.root and os.path.expanduser(self.root)
+        self.cache = os.path.expanduser(self.cache)
+        used = self.root is None or "root" in self.build
+        check("data.root", self.root, used, f"null with data={self.name}, which reads no folder")
         check("data.split_seed", self.split_seed, self.split_seed >= 0, "a whole number ≥ 0")
+        known = self.size is None or (self.size >= 1 and "size" in self.build)
+        check("data.size", self.size, known, "null, or a whole number ≥ 1 with data=image_folder")
 
 
 @dataclass
@@ -126,9 +135,15 @@ class StudyConfig:
             two = len(set(pair)) == len(pair) == 2 and set(pair) <= set(self.arms)
             check("study.contrasts", pair, two, f"two of the arms {', '.join(self.arms)}")
         check("study.arms", self.arms, bool(self.arms), "at least one arm: {NAME: [overrides]}")
-        for name in [self.name, *self.arms]:
+        for name in self.arms:
             plain = re.fullmatch(r"[\w.+-]+", name) is not None
-            check("study.name and arm names", name, plain, "letters, digits and _ . + -")
+            check("study.arms", name, plain, "letters, digits and _ . + -")
+        plain = re.fullmatch(r"(?=.*[^\W\d_])[\w+-][\w.+-]*", self.name) is not None
+        check(
+            "study.name", self.name, plain, "letters, digits and _ . + -, with a letter, no . first"
+        )
+        free = self.name.lower() not in RESERVED
+        check("study.name", self.name, free, f"any but {', '.join(RESERVED)}, which MLflow holds")
         check("study.trials", self.trials, self.trials >= 1, "a whole number ≥ 1, per arm")
         check("study.finals", self.finals, self.finals >= 0, "a whole number ≥ 0, seeds per arm")
         lasting = self.hours is None or 0 < self.hours < math.inf

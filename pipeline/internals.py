@@ -14,18 +14,13 @@ from torch import Tensor, nn
 PERCENTILES = (15, 50, 85)  # those of Ioffe & Szegedy 2015, figure 1
 
 
-def has_hidden_units(model: nn.Module) -> bool:
-    """Whether the model has a ReLU, whose units can be measured."""
-    return any(isinstance(module, nn.ReLU) for module in model.modules())
-
-
 @torch.no_grad()
 def last_hidden_layer(model: nn.Module, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """What enters the last hidden layer's ReLUs and what the output layer then receives.
 
     Both (images, units) over all of `batches` of images, in train mode: BatchNorm normalises by
     the batch, as it does while it trains. They differ by the ReLU, and by BatchNorm where it stands
-    after it. The model `has_hidden_units`.
+    after it. The model has a ReLU.
     """
     model = copy.deepcopy(model).train()
     rectifiers = [m for m in model.modules() if isinstance(m, nn.ReLU)]

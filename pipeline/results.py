@@ -6,7 +6,6 @@ Accuracies are in [0, 1]; losses in nats (log) or squared error (mse), mean over
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
 
 
 class Phase(StrEnum):
@@ -57,7 +56,6 @@ class Epoch:
 class Diverged:
     """A non-finite loss at `step`; the weights are those before the update it would have made."""
 
-    epoch: int
     step: int
 
 
@@ -79,11 +77,6 @@ class Reached:
     epochs: float
     images: int
     seconds: float
-
-    @classmethod
-    def at(cls, epoch: Epoch, split_size: int) -> Self:
-        """What a run has spent up to the record of its last epoch."""
-        return cls(epoch.step, epoch.images / split_size, epoch.images, epoch.train_seconds)
 
 
 @dataclass(frozen=True)

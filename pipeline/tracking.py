@@ -29,18 +29,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.errors import UserError, check
+from pipeline.errors import UserError, check, did_you_mean
 from pipeline.results import Epoch, Outcome, Result
 
-# What they would log at length, such as a full disk, is raised to us and said in one line.
-logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-logging.getLogger("alembic").setLevel(logging.CRITICAL)
+for name in ("mlflow", "alembic"):  # what they would log at length is raised to us: one line
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 STATUS = dict.fromkeys(Outcome, "FINISHED") | {Outcome.failed: "FAILED"}
+Pairs = Mapping[str, Any]
 MEANS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 OF_EPOCHS = ("epoch", "seconds", *MEANS, "lr", "grad_norm")
-SPEED = ("train_seconds", "images_per_second")
-OF_BEST = ("val_accuracy", "val_loss", "epoch")
 
 
 class Reader:
@@ -62,13 +60,23 @@ class Reader:
             self.client = MlflowClient(self.uri)
             self.client.search_experiments(max_results=1)
 
+    def remove(self, experiment_id: str) -> None:
+        """Put an experiment into MLflow's trash, its name free again; `mlflow gc` empties that."""
+        with self.errors():
+            name = self.client.get_experiment(experiment_id).name
+            self.client.rename_experiment(experiment_id, f"{name} (removed, {experiment_id})")
+            self.client.delete_experiment(experiment_id)
+
     def find_experiment(self, name: str) -> str:
         """The id of an experiment that exists; raises UserError where it doesn't, or is deleted."""
         with self.errors():
             experiment: Experiment | None = self.client.get_experiment_by_name(name)
+            known = [] if experiment else [e.name for e in self.client.search_experiments()]
         if experiment is None:
-            line = f"study={name}: nothing is logged of it; optstudy status lists all there is"
-            raise UserError(line)
+            near = did_you_mean(name, known)
+            raise UserError(
+                f"study={name}: nothing is logged of it{near}; optstudy status lists what is"
+            )
         if experiment.lifecycle_stage == "deleted":
             raise UserError(
                 f"study={name}: its experiment is deleted in MLflow; to have it back: "
@@ -94,8 +102,7 @@ class Reader:
         try:
             run: Run = self.client.get_run(run_id)
         except MlflowException:
-            line = f"run {run_id}: no such run in {self.uri}; optstudy ui lists them"
-            raise UserError(line) from None
+            raise UserError(f"run {run_id}: not in {self.uri}; optstudy ui lists all") from None
         check("run", run_id, run.info.lifecycle_stage == "active", "a run that isn't deleted")
         return run
 
@@ -132,13 +139,7 @@ class Store(Reader):
         return self.find_experiment(name)
 
     def start(
-        self,
-        experiment: str,
-        name: str,
-        *,
-        params: Mapping[str, Any],
-        tags: Mapping[str, Any],
-        texts: Mapping[str, str] | None = None,
+        self, experiment: str, name: str, *, params: Pairs, tags: Pairs, texts: Pairs | None = None
     ) -> str:
         """Open a run; returns its id. `texts` are small artifacts, file name → content."""
         with self.errors():
@@ -169,8 +170,7 @@ class Store(Reader):
                 self.checkpoints.mkdir(parents=True, exist_ok=True)
                 # Not in /tmp, which may be small or in memory: beside the store they end up in.
                 with TemporaryDirectory(dir=self.checkpoints) as folder:
-                    file = Path(folder) / "weights.pt"
-                    file.write_bytes(result.weights)
+                    (file := Path(folder) / "weights.pt").write_bytes(result.weights)
                     self.client.log_artifact(run_id, str(file))
             self.client.set_terminated(run_id, status=STATUS[result.outcome])
 
@@ -235,16 +235,15 @@ def create_database(file: Path) -> None:
 
 def epoch_metrics(epoch: Epoch) -> dict[str, float]:
     """An epoch's figures under the names MLflow shows."""
-    return {name: getattr(epoch, name.replace("/", "_")) for name in (*OF_EPOCHS, *SPEED)}
+    names = (*OF_EPOCHS, "train_seconds", "images_per_second")
+    return {name: getattr(epoch, name.replace("/", "_")) for name in names}
 
 
 def result_metrics(result: Result) -> dict[str, float]:
     """A run's closing figures: best epoch, what its target took, the test set's in a final run."""
-    metrics: dict[str, float] = {}
-    if result.best is not None:
-        metrics |= {f"best/{name}": getattr(result.best, name) for name in OF_BEST}
-    if result.objective is not None:
-        metrics["best/objective"] = result.objective
+    metrics = {} if result.objective is None else {"best/objective": result.objective}
+    if (best := result.best) is not None:
+        metrics |= {f"best/{k}": getattr(best, k) for k in ("val_accuracy", "val_loss", "epoch")}
     for group, figures in (("target", result.reached), ("test", result.test)):
         if figures is not None:
             metrics |= {f"{group}/{name}": value for name, value in asdict(figures).items()}

@@ -7,8 +7,7 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -52,27 +51,27 @@ def training(
     Sent True, the run ends there as pruned; one that reaches its target on that epoch is complete.
     Outside a search the best epoch's weights (by validation accuracy, the earliest of equals) are
     in the result, and internals measured where asked for. In a final run those weights meet the
-    test set; nothing else ever opens it. The result depends on `config` and the images alone:
-    initialisation and shuffling have their own generators, derived from `config.seed`. Raises
-    UserError for settings that can't be built.
+    test set; nothing else ever opens it. The result depends on `config` and the images alone.
+    Raises UserError for settings that can't be built.
     """
     torch.set_num_threads(config.trainer.threads)
     device, keeps = pick_device(config.device), phase is not Phase.search
     splits = data.search_splits(dataset, config.data)
     model, batch_size, optimizer, scheduler = assemble(config, dataset, len(splits[0]), device)
-    load = partial(data.Loader, pixels=config.data.pixels, device=device)
+    load = partial(data.Loader, pixels=config.data.pixels, device=device, batch_size=trainer.CHUNK)
     shuffling = torch.Generator().manual_seed(derived_seed(config.seed, "shuffle"))
     train = load(splits[0], batch_size=batch_size, generator=shuffling)
-    validation = load(splits[1], batch_size=trainer.CHUNK)
+    validation = load(splits[1])
     began, result = time.perf_counter(), Result(Outcome.complete, 0, 0, 0.0, None)
     asked = config.trainer.internals and keeps
     measure = probe(config, model, train, validation) if asked else None
     inside = [] if measure is None else [(0, measure())]
     state: dict[str, Tensor] = {}
     for record in trainer.fit(model, optimizer, scheduler, train, validation, config.trainer):
-        result = followed(result, record, len(train))
         if isinstance(record, Diverged):
+            result = replace(result, outcome=Outcome.diverged, steps=record.step)
             break
+        result = followed(result, record, len(train))
         if keeps and result.best is record:
             state = {key: value.clone() for key, value in model.state_dict().items()}
         if measure is not None:
@@ -80,36 +79,29 @@ def training(
         if (yield record) and not record.reached:
             result = replace(result, outcome=Outcome.pruned)
             break
-    test = None
+    test, weights = None, io.BytesIO()
+    if state:
+        torch.save(state, weights)
     if state and phase is Phase.final:
         model.load_state_dict(state)
-        images = load(data.test_split(dataset), batch_size=trainer.CHUNK)
-        test = trainer.evaluate(model, images, config.trainer.loss)
+        test = trainer.evaluate(model, load(data.test_split(dataset)), config.trainer.loss)
     return replace(
         result,
         seconds=time.perf_counter() - began,
         test=test,
         internals=inside,
         objective=objective(result, config.trainer.target),
-        weights=as_bytes(state) if state else None,
+        weights=weights.getvalue() or None,
     )
 
 
-def followed(result: Result, record: Epoch | Diverged, train_size: int) -> Result:
-    """A run's result, one record later."""
-    if isinstance(record, Diverged):
-        return replace(result, outcome=Outcome.diverged, steps=record.step)
-    better = result.best is None or record.val_accuracy > result.best.val_accuracy
-    best = record if better else result.best
-    reached = Reached.at(record, train_size) if record.reached else None
-    return replace(result, epochs=record.epoch, steps=record.step, best=best, reached=reached)
-
-
-def as_bytes(state: dict[str, Tensor]) -> bytes:
-    """A state dict as torch.save writes it."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    return file.getvalue()
+def followed(result: Result, epoch: Epoch, train_size: int) -> Result:
+    """A run's result, one epoch later."""
+    better = result.best is None or epoch.val_accuracy > result.best.val_accuracy
+    best = epoch if better else result.best
+    took = Reached(epoch.step, epoch.images / train_size, epoch.images, epoch.train_seconds)
+    reached = took if epoch.reached else None
+    return replace(result, epochs=epoch.epoch, steps=epoch.step, best=best, reached=reached)
 
 
 def probe(
@@ -152,13 +144,14 @@ def assemble(
     """Model, batch size in images, optimizer and scheduler of a run; raises UserError."""
     model = build_model(config, math.prod(dataset.shape), len(dataset.classes)).to(device)
     batch_size = resolve_batch_size(config, train_size, model)
-    measurable = not config.trainer.internals or internals.has_hidden_units(model)
+    hidden = any(isinstance(module, nn.ReLU) for module in model.modules())
+    measurable = hidden or not config.trainer.internals
     check("trainer.internals", True, measurable, "false for a model without hidden ReLUs")
     total_steps = config.trainer.epochs * math.ceil(train_size / batch_size)
     optimizer = build("optimizer", config.optimizer, model.parameters())
-    with refusals("schedule", config.schedule):  # LambdaLR asks for the first step's factor
-        factor = instantiate(config.schedule["build"], total_steps=total_steps)
-        return model, batch_size, optimizer, LambdaLR(optimizer, factor)
+    build("schedule", config.schedule, 0, total_steps=total_steps)  # refuses what can't be
+    factor = instantiate(config.schedule["build"], total_steps=total_steps)
+    return model, batch_size, optimizer, LambdaLR(optimizer, factor)
 
 
 def check_buildable(config: Config, dataset: data.DataSet) -> None:
@@ -176,17 +169,13 @@ def build_model(config: Config, inputs: int, classes: int) -> nn.Module:
     return model
 
 
-def build(group: str, settings: dict[str, Any], *arguments: Any) -> Any:
-    """Call the recipe under `build` of a config group (`_target_`, `_partial_: true`)."""
-    with refusals(group, settings):
-        return instantiate(settings["build"])(*arguments)
+def build(group: str, settings: dict[str, Any], *arguments: Any, **keywords: Any) -> Any:
+    """Call the recipe under `build` of a config group (`_target_`, `_partial_: true`).
 
-
-@contextmanager
-def refusals(group: str, settings: dict[str, Any]) -> Iterator[None]:
-    """What a recipe refuses, as a UserError that names its config group."""
+    What it refuses is a UserError that names the group.
+    """
     try:
-        yield
+        return instantiate(settings["build"])(*arguments, **keywords)
     except (InstantiationException, TypeError, ValueError) as error:
         line = str(error).splitlines()[0]
         named = line.startswith(f"{group}.")

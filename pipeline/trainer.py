@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,34 +53,33 @@ def fit(
     updates = math.ceil(len(train) / train.batch_size)  # of an epoch
     checks = min(config.checks, updates)  # 1, at the epoch's end, where there is no target
     check_points = {math.ceil(k * updates / checks) for k in range(1, checks + 1)}
-    clock, step, images = Clock(), 0, 0
+    meter = Meter()
     for epoch in range(1, config.epochs + 1):
         model.train()
-        seen = Pass(epoch, clock)
+        meter.start(epoch)
         for update, batch in enumerate(train, 1):
             optimizer.zero_grad()
             loss, correct = backward(model, train, batch, chunk, config)
             if not math.isfinite(loss):
-                yield Diverged(epoch, step)
+                yield Diverged(meter.step)
                 return
 
             lr = float(optimizer.param_groups[0]["lr"])  # before the scheduler moves it on
-            seen.add(len(batch), loss, correct, gradient_norm(model))
+            meter.add(len(batch), loss, correct, gradient_norm(model))
             optimizer.step()
             scheduler.step()
-            step, images = step + 1, images + len(batch)
 
             if update in check_points:  # the epoch's last update always is
-                with clock.paused():
+                with meter.paused():
                     held_out = evaluate(model, validation, config.loss)
                 reached = config.target is not None and held_out.accuracy >= config.target
                 if reached:
                     break
         if not math.isfinite(held_out.loss):
-            yield Diverged(epoch, step)
+            yield Diverged(meter.step)
             return
-        record = seen.record(step, images, lr, held_out, reached)
-        with clock.paused():  # what the caller does with a record isn't training
+        record = meter.record(lr, held_out, reached)
+        with meter.paused():  # what the caller does with a record isn't training
             yield record
         if reached:
             return
@@ -143,63 +143,49 @@ def has_batchnorm(model: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
-class Clock:
-    """Seconds since it was made, `total`, and those of them that were `training`."""
+class Meter:
+    """A run's updates, images and seconds so far, and the sums over its current pass."""
 
     def __init__(self) -> None:
-        self._began, self._elsewhere = time.perf_counter(), 0.0
+        self.began, self.elsewhere = time.perf_counter(), 0.0
+        self.step, self.images = 0, 0
 
-    @property
-    def total(self) -> float:
-        return time.perf_counter() - self._began
+    def start(self, epoch: int) -> None:
+        """Begin a pass."""
+        self.epoch, self.pass_began, self.sums = epoch, self.training(), np.zeros(5)
 
-    @property
+    def add(self, images: int, mean_loss: float, correct: int, norm: float) -> None:
+        """Count one batch and its update; the epoch's last may be a smaller one."""
+        self.step, self.images = self.step + 1, self.images + images
+        self.sums += (1, images, mean_loss * images, correct, norm)
+
     def training(self) -> float:
-        return self.total - self._elsewhere
+        """Seconds of training, without what went on while `paused`."""
+        return time.perf_counter() - self.began - self.elsewhere
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """What goes on inside isn't training."""
         before = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._elsewhere += time.perf_counter() - before
+        yield
+        self.elsewhere += time.perf_counter() - before
 
-
-class Pass:
-    """Sums over the part of an epoch seen so far, of which its record holds the means."""
-
-    def __init__(self, epoch: int, clock: Clock) -> None:
-        self.epoch, self.clock, self.began = epoch, clock, clock.training
-        self.images, self.updates, self.correct = 0, 0, 0
-        self.loss, self.norm = 0.0, 0.0
-
-    def add(self, images: int, mean_loss: float, correct: int, norm: float) -> None:
-        """Count one batch, as it is before its update; the epoch's last may be a smaller one."""
-        self.images += images
-        self.updates += 1
-        self.correct += correct
-        self.loss += mean_loss * images
-        self.norm += norm
-
-    def record(
-        self, step: int, images: int, lr: float, held_out: Evaluation, reached: bool
-    ) -> Epoch:
-        """The epoch's record; `step` and `images` are the run's so far."""
-        trained = self.clock.training
+    def record(self, lr: float, held_out: Evaluation, reached: bool) -> Epoch:
+        """The pass so far, its sums as means."""
+        updates, images, loss, correct, norm = self.sums.tolist()
+        trained = self.training()
         return Epoch(
             epoch=self.epoch,
-            step=step,
-            images=images,
-            train_loss=self.loss / self.images,
-            train_accuracy=self.correct / self.images,
+            step=self.step,
+            images=self.images,
+            train_loss=loss / images,
+            train_accuracy=correct / images,
             val_loss=held_out.loss,
             val_accuracy=held_out.accuracy,
             lr=lr,
-            grad_norm=self.norm / self.updates,
-            seconds=self.clock.total,
+            grad_norm=norm / updates,
+            seconds=time.perf_counter() - self.began,
             train_seconds=trained,
-            images_per_second=self.images / (trained - self.began),
+            images_per_second=images / (trained - self.pass_began),
             reached=reached,
         )

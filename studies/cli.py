@@ -17,23 +17,29 @@ optstudy: hyperparameter studies that settle questions
   optstudy status                  every study, and how far it is
   optstudy export study=batchnorm  its tables as CSV, Markdown, LaTeX and Parquet
   optstudy report study=batchnorm  the answer, with evidence, as one HTML page
+  optstudy compare study=[a,b]     the arms of two studies with one another
   optstudy replay RUN_ID           train a logged run again and compare
+  optstudy remove study=batchnorm  a study and its runs, after a question
   optstudy ui                      browse every run in MLflow
+  optstudy completion bash         words that Tab completes, for bash, zsh and fish
 
 optstudy VERB --help says what a verb takes, with examples."""
-VERBS = ("data", "train", "run", "status", "export", "report", "replay", "ui")
+VERBS = (
+    *("data", "train", "run", "status", "export", "report", "compare", "replay", "remove"),
+    *("ui", "completion"),
+)
 
 
 def main() -> None:
     """Run the verb; Ctrl-C is one line at any time."""
     try:
-        answer(sys.argv[1:])
+        answer(*sys.argv[1:] or [""])
     except KeyboardInterrupt as interrupt:
         sys.exit(f"optstudy: {interrupt.args[0] if interrupt.args else 'interrupted'}")
 
 
-def answer(arguments: list[str]) -> None:
-    """A user's error is one line and exit status 1, a wrong call 2.
+def answer(verb: str, *arguments: str) -> None:
+    """Run the verb; a user's error is one line and exit status 1, a wrong call 2.
 
     HYDRA_FULL_ERROR=1 shows where an error arose.
     """
@@ -42,10 +48,17 @@ def answer(arguments: list[str]) -> None:
 
     from pipeline.errors import UserError, did_you_mean
 
-    if not arguments or arguments[0] in ("--help", "-h", "help"):
+    rest = list(arguments)
+    if verb == "help" and rest:  # help VERB
+        verb, rest = rest[0], ["--help"]
+    if verb in ("", "--help", "-h", "help"):
         print(HELP)
-        sys.exit(0 if arguments else 2)
-    verb, *rest = arguments
+        sys.exit(0 if verb else 2)
+    if verb in ("--version", "-V", "version"):
+        from importlib.metadata import version
+
+        print(f"optstudy {version('optstudy')}")
+        return
     if verb not in VERBS:
         near, allowed = did_you_mean(verb, VERBS), ", ".join(VERBS)
         print(f"optstudy: {verb}: no such verb{near}; allowed: {allowed}", file=sys.stderr)
@@ -56,6 +69,10 @@ def answer(arguments: list[str]) -> None:
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"  # asked now, as `train` sets it
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept
     try:
+        if verb != "completion":  # whose words are unfinished, and which must not wait for Hydra
+            from pipeline.compose import readable
+
+            rest = readable(rest)
         import_module(f"studies.commands.{verb}").main(rest)
     except (UserError, OSError) as error:
         if full:
@@ -71,7 +88,7 @@ def help_of(verb: str) -> str:
     source = (Path(__file__).parent / "commands" / f"{verb}.py").read_text(encoding="utf-8")
     text = ast.get_docstring(ast.parse(source)) or ""
     if "{studies}" in text:
-        from pipeline.compose import options
+        from pipeline.options import options
 
         text = text.replace("{studies}", ", ".join(options("study")))
     return text

@@ -11,6 +11,11 @@ from pipeline.compose import compose, typed
 from pipeline.data import DataSet
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: a long one at the end would leave the other cores without work."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     """scikit-learn's digits (1438 images 8×8×1 and 359 for testing), cached once for all tests."""

@@ -19,8 +19,7 @@ from pipeline.data.cache import DataSet as DataSet
 from pipeline.data.loader import Loader as Loader
 from pipeline.data.loader import Split as Split
 from pipeline.data.source import DataUnavailable as DataUnavailable
-from pipeline.data.source import Source, stratified
-from pipeline.errors import UserError
+from pipeline.data.source import Source, stratified, warn
 
 
 def prepare(config: DataConfig, *, download: bool = True) -> DataSet:
@@ -34,7 +33,12 @@ def prepare(config: DataConfig, *, download: bool = True) -> DataSet:
     folder = Path(config.cache).expanduser().absolute() / key.hexdigest()[:16]
     if not folder.is_dir():
         cache.build(folder, config.name, source)
-    return cache.describe(folder)
+    dataset = cache.describe(folder)
+    if dataset.repeated:
+        share = f"{dataset.repeated} of {dataset.test_size} test images"
+        percent = 100 * dataset.repeated / dataset.test_size
+        warn(f"{share} ({percent:.3g} %) are in the training images too")
+    return dataset
 
 
 def search_splits(dataset: DataSet, config: DataConfig) -> tuple[Split, Split]:
@@ -55,13 +59,8 @@ def test_split(dataset: DataSet) -> Split:
 
 
 def _open(dataset: DataSet, part: str) -> tuple[Tensor, Tensor]:
-    try:
+    with cache.reading(dataset.folder):
         # Mode "c", copy on write: read-only pages, shared, without torch's warning about them.
         images = np.load(dataset.folder / f"{part}_images.npy", mmap_mode="c")
         labels = np.load(dataset.folder / f"{part}_labels.npy")
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"data.cache={dataset.folder.parent}: can't read the {part} images of "
-            f"{dataset.folder} ({error}); delete that folder and they are decoded again"
-        ) from error
     return torch.from_numpy(images), torch.from_numpy(labels)

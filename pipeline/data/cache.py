@@ -1,26 +1,28 @@
 """The cache: one folder of uint8 arrays per data set, decoded once and never changed.
 
 Owns the files, their format and their fingerprint. Knows no split but train and test, and no
-reader; imports pipeline.config and pipeline.data.source.
+reader; imports pipeline.errors and pipeline.data.source.
 """
 
 import hashlib
 import json
-import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from filelock import FileLock
+from PIL import Image, ImageStat
 
-from pipeline.data.source import Arrays, Source, canonical
+from pipeline.data.source import Source, canonical, digests
 from pipeline.errors import UserError
 
 # Part of every cache's name: raise it whenever the files or their order change meaning.
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "dataset.json"
 
 
@@ -29,8 +31,9 @@ class DataSet:
     """What `prepare` found: cheap, picklable, holds no images.
 
     `fingerprint`: 16 hex digits over images and labels, train and test. `shape`: (height, width,
-    channels). `train_size` is counted before the validation split. `channel_mean` and
-    `channel_std`: of the training pixels, of 1. `folder`: of the cache, absolute.
+    channels). `train_size` is counted before the validation split. `repeated`: test images that are
+    training images too, pixel by pixel. `channel_mean` and `channel_std`: of the training pixels,
+    of 1. `folder`: of the cache, absolute.
     """
 
     name: str
@@ -40,6 +43,7 @@ class DataSet:
     shape: tuple[int, int, int]
     train_size: int
     test_size: int
+    repeated: int
     channel_mean: tuple[float, ...]
     channel_std: tuple[float, ...]
     folder: Path
@@ -58,12 +62,10 @@ def build(folder: Path, name: str, source: Source) -> None:
                 return
             for leftover in folder.parent.glob("*.tmp"):  # of killed writers: we hold the lock
                 shutil.rmtree(leftover, ignore_errors=True)
-            unfinished = folder.with_suffix(".tmp")
-            try:
+            with TemporaryDirectory(dir=folder.parent, suffix=".tmp") as making:
+                unfinished = Path(making) / folder.name
                 _write(unfinished, name, source)
                 unfinished.rename(folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:  # readers turn theirs into UserError, so it is the cache's own
         raise UserError(
             f"data.cache={folder.parent}: can't be written ({error}); "
@@ -73,47 +75,47 @@ def build(folder: Path, name: str, source: Source) -> None:
 
 def describe(folder: Path) -> DataSet:
     """Read the description of a cache, no image; raises UserError where it is damaged."""
-    try:
+    with reading(folder):
         fields: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"data.cache={folder.parent}: {folder / DESCRIPTION} can't be read ({error}); "
-            "delete its folder and the images are decoded again"
-        ) from error
     tuples = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
     return DataSet(**(fields | tuples), folder=folder)
 
 
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """What a damaged cache raises, as one UserError line."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"data.cache={folder.parent}: can't read {folder} ({error}); "
+            "delete that folder and the images are decoded again"
+        ) from error
+
+
 def _write(unfinished: Path, name: str, source: Source) -> None:
-    arrays = canonical(source.decode())
-    fields: dict[str, Any] = {"name": name, "source": source.description}
-    fields |= {"fingerprint": fingerprint(arrays), "classes": arrays.classes}
-    fields["shape"] = arrays.train.images.shape[1:]
+    arrays, content = canonical(source.decode()), hashlib.sha256()
     unfinished.mkdir()
     for split, part in (("train", arrays.train), ("test", arrays.test)):
-        fields[f"{split}_size"] = len(part.labels)
+        content.update(str(part.images.shape).encode())
+        content.update(part.images.data)
+        content.update(part.labels.astype("<i8").data)
         np.save(unfinished / f"{split}_images.npy", part.images)
         np.save(unfinished / f"{split}_labels.npy", part.labels)
-    fields |= channel_statistics(arrays.train.images)
+    images = arrays.train.images
+    channels = (images[..., i].reshape(len(images), -1) for i in range(images.shape[-1]))
+    known = set(digests(images))
+    statistics = [ImageStat.Stat(Image.fromarray(channel)) for channel in channels]
+    fields = {
+        "name": name,
+        "source": source.description,
+        "fingerprint": content.hexdigest()[:16],
+        "classes": arrays.classes,
+        "shape": images.shape[1:],
+        "train_size": len(images),
+        "test_size": len(arrays.test.images),
+        "repeated": sum(digest in known for digest in digests(arrays.test.images)),
+        "channel_mean": [channel.mean[0] / 255 for channel in statistics],
+        "channel_std": [channel.stddev[0] / 255 for channel in statistics],
+    }
     (unfinished / DESCRIPTION).write_text(json.dumps(fields, indent=2))
-
-
-def fingerprint(arrays: Arrays) -> str:
-    """16 hex digits that name these images and labels, whatever files they came from."""
-    digest = hashlib.sha256()
-    for part in (arrays.train, arrays.test):
-        digest.update(str(part.images.shape).encode())
-        digest.update(part.images.data)
-        digest.update(part.labels.astype("<i8").data)
-    return digest.hexdigest()[:16]
-
-
-def channel_statistics(images: npt.NDArray[np.uint8]) -> dict[str, list[float]]:
-    """Mean and standard deviation of every channel, of 1, from exact sums of whole numbers."""
-    total, squares = np.zeros((2, *images.shape[1:]), dtype=np.int64)
-    for block in np.array_split(images, math.ceil(len(images) / 1000)):  # keeps memory moderate
-        total += block.sum(axis=0, dtype=np.int64)
-        squares += np.square(block, dtype=np.uint16).sum(axis=0, dtype=np.int64)
-    mean = total.mean(axis=(0, 1)) / len(images)
-    std = np.sqrt(np.maximum(squares.mean(axis=(0, 1)) / len(images) - mean**2, 0))
-    return {"channel_mean": (mean / 255).tolist(), "channel_std": (std / 255).tolist()}

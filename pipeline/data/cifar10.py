@@ -1,13 +1,11 @@
 """CIFAR-10: torchvision's batches or class folders of images, else downloaded."""
 
-import os
-
 from pipeline.data import image_folder, torchvision_files
 from pipeline.data.source import Source, root_folder
 from pipeline.errors import UserError
 
 BATCHES = "cifar-10-batches-py"
-FILES = {*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"}
+FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
 
 
 def find(root: str | None, *, download: bool) -> Source:
@@ -17,9 +15,9 @@ def find(root: str | None, *, download: bool) -> Source:
     """
     folder = root_folder(root)
     batches = folder / BATCHES
-    whole = all(os.path.isfile(batches / name) for name in FILES)
-    if not whole and os.path.isdir(folder / "train"):
-        if not os.path.isdir(folder / "test"):
+    whole = all((batches / name).is_file() for name in FILES)
+    if not whole and (folder / "train").is_dir():
+        if not (folder / "test").is_dir():
             raise UserError(
                 f"data.root={folder}: train/ without test/, and CIFAR-10 has its own test images; "
                 "allowed is both, or data=image_folder, which holds out a tenth"

@@ -2,8 +2,8 @@
 
 import gzip
 import os
-import shutil
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.data import torchvision_files
@@ -19,27 +19,23 @@ def find(root: str | None, *, download: bool) -> Source:
     """
     folder = root_folder(root)
     raw = folder / "FashionMNIST" / "raw"
-    _unpack(raw)
-    if not all(os.path.isfile(raw / name) for name in FILES):
+    for name in FILES:
+        _unpack(raw / f"{name}.gz", raw / name)
+    if not all((raw / name).is_file() for name in FILES):
         ways = f"put the four *-ubyte or *-ubyte.gz files into {raw}; "
         ways += "set data.root=DIR to where FashionMNIST/raw is"
         torchvision_files.fetch("FashionMNIST", folder, download, ways)
     return torchvision_files.source("FashionMNIST", folder, raw, FILES)
 
 
-def _unpack(raw: Path) -> None:
-    """Unpack *-ubyte.gz files put there by hand.
+def _unpack(archive: Path, file: Path) -> None:
+    """Unpack an archive put there by hand.
 
     torchvision takes only the very archives it would download: Debian's hold the same images but
     another time stamp, and it would fetch them again.
     """
-    for name in FILES:
-        archive, unfinished = raw / f"{name}.gz", raw / f"{name}.{os.getpid()}.tmp"
-        if os.path.isfile(raw / name) or not os.path.isfile(archive):
-            continue
-        try:
-            with gzip.open(archive) as packed, unfinished.open("wb") as file:
-                shutil.copyfileobj(packed, file)
-            unfinished.rename(raw / name)
-        except (OSError, EOFError, zlib.error):  # a torn download: torchvision fetches it again
-            unfinished.unlink(missing_ok=True)
+    if archive.is_file() and not file.is_file():
+        with suppress(OSError, EOFError, zlib.error):  # torn: torchvision fetches it again
+            unfinished = file.with_suffix(f".{os.getpid()}.tmp")
+            unfinished.write_bytes(gzip.decompress(archive.read_bytes()))
+            unfinished.rename(file)

@@ -1,7 +1,7 @@
 """What a reader of images returns, and what readers share.
 
 Owns `Source`, `Arrays`, the stratified split and the canonical order. Knows neither where a data
-set comes from nor how it is cached; imports pipeline.config and no other module of the project.
+set comes from nor how it is cached; imports pipeline.errors and no other module of the project.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +77,7 @@ def stratified(
 
 def canonical(arrays: Arrays) -> Arrays:
     """Classes by name, rows by label and content: the same images from any files, one result."""
-    order = sorted(range(len(arrays.classes)), key=lambda label: arrays.classes[label])
+    order = np.argsort(arrays.classes)
     rank = np.argsort(order)
     train, test = (_sort(Part(p.images, rank[p.labels])) for p in (arrays.train, arrays.test))
     return Arrays(tuple(arrays.classes[label] for label in order), train, test)
@@ -96,20 +96,19 @@ def root_folder(root: str | None) -> Path:
 
     Raises UserError where it is unset, a file, or may not be read.
     """
-    if not root:
-        raise UserError(f"data.root={root}: allowed is a folder of images, data.root=DIR")
-    folder = Path(root).expanduser().absolute()
+    check("data.root", root, bool(root), "a folder of images, data.root=DIR")
+    folder = Path(str(root)).expanduser().absolute()
     readable = os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)
     check("data.root", folder, readable or not os.path.lexists(folder), "a readable folder")
     return folder
 
 
-def signature(folder: Path, files: Iterable[os.DirEntry[str]]) -> str:
+def signature(files: Iterable[str]) -> str:
     """Hash of where the files are, their sizes and times of change; raises OSError."""
-    digest = hashlib.sha256(str(folder).encode())
-    for file in files:
-        stat = file.stat()
-        digest.update(os.fsencode(f"{file.path}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
+    digest = hashlib.sha256()
+    for path in files:
+        stat = os.stat(path)
+        digest.update(os.fsencode(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
     return digest.hexdigest()
 
 
@@ -122,11 +121,18 @@ def track(items: Sequence[T], doing: str) -> Iterable[T]:
     return items
 
 
-def _sort(part: Part) -> Part:
-    def key(row: int) -> tuple[int, bytes]:
-        content: Any = np.ascontiguousarray(part.images[row])
-        return int(part.labels[row]), hashlib.blake2b(content, digest_size=16).digest()
+def warn(line: str) -> None:
+    """Say on stderr what may not be as meant, and go on."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
 
-    rows = sorted(range(len(part.labels)), key=key)
-    # Indexing keeps the strides of torchvision's transposed images; files want plain C order.
-    return Part(np.ascontiguousarray(part.images[rows]), part.labels[rows])
+
+def digests(images: npt.NDArray[np.uint8]) -> list[bytes]:
+    """A hash of the pixels of each image."""
+    return [hashlib.blake2b(image.data, digest_size=16).digest() for image in images]
+
+
+def _sort(part: Part) -> Part:
+    images = np.ascontiguousarray(part.images)  # torchvision's are transposed; files want C order
+    keys = list(zip(part.labels.tolist(), digests(images), strict=True))
+    rows = sorted(range(len(keys)), key=keys.__getitem__)
+    return Part(images[rows], part.labels[rows])

@@ -4,10 +4,9 @@ Owns the download, its stall limit and its error, and is the only module to impo
 """
 
 import io
-import os
 import socket
 import sys
-from collections.abc import Collection
+from collections.abc import Iterable
 from contextlib import nullcontext, redirect_stderr
 from functools import partial
 from http.client import HTTPException
@@ -29,12 +28,19 @@ def fetch(name: str, root: Path, download: bool, ways: str) -> None:
     A transfer without progress for STALL_SECONDS gives up; `ways` says where else the images may
     be put. Raises DataUnavailable with the reason and the ways out.
     """
+    # torchvision's transfers know no time limit of their own but heed the sockets' default one,
+    # and its bar would fill a log file.
+    bar = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
+    limit = socket.getdefaulttimeout()
     try:
         if not download:
             raise OSError("downloading is off")
         root.mkdir(parents=True, exist_ok=True)
         print(f"downloading {name} into {root} …", file=sys.stderr, flush=True)
-        _download(name, root)
+        # Two processes that start at once download once: torchvision keeps what is there and whole.
+        with FileLock(root / ".download.lock"), bar:
+            socket.setdefaulttimeout(STALL_SECONDS)
+            _dataset(name)(root, download=True)
     except (OSError, HTTPException, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split())
         if "timed out" in reason:
@@ -43,42 +49,26 @@ def fetch(name: str, root: Path, download: bool, ways: str) -> None:
             f"{name} is not in data.root={root} and not downloaded ({reason}). "
             f"Ways out: {ways}; or use data=digits, which needs no download"
         ) from error
+    finally:
+        socket.setdefaulttimeout(limit)
 
 
-def _download(name: str, root: Path) -> None:
-    # torchvision's transfers know no time limit of their own but heed the sockets' default one,
-    # and its bar would fill a log file.
-    bar = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
-    limit = socket.getdefaulttimeout()
-    # Two processes that start at once download once: torchvision keeps what is there and whole.
-    with FileLock(root / ".download.lock"), bar:
-        socket.setdefaulttimeout(STALL_SECONDS)
-        try:
-            _dataset(name)(root, download=True)
-        finally:
-            socket.setdefaulttimeout(limit)
-
-
-def source(name: str, root: Path, folder: Path, files: Collection[str]) -> Source:
+def source(name: str, root: Path, folder: Path, files: Iterable[str]) -> Source:
     """Torchvision's data set `name` in `root`, whose `files` lie in `folder`."""
-    with os.scandir(folder) as entries:
-        present = sorted((e for e in entries if e.name in files), key=lambda e: e.name)
-    description, decoder = f"torchvision files in {folder}", partial(decode, name, root, folder)
-    return Source(description, signature(folder, present), decoder)
+    of_files = signature(str(folder / file) for file in files)
+    return Source(f"torchvision files in {folder}", of_files, partial(_decode, name, root, folder))
 
 
-def decode(name: str, root: Path, files: Path) -> Arrays:
-    """Both parts of torchvision's data set `name` in `root`; raises UserError on damaged files."""
+def _decode(name: str, root: Path, folder: Path) -> Arrays:
     try:
         both = track((True, False), f"reading images of {root}")
-        parts = [_dataset(name)(root, train=train) for train in both]
+        train, test = (_dataset(name)(root, train=train) for train in both)
     except Exception as error:  # a damaged pickle or idx file may raise anything
         raise UserError(
-            f"data.root={root}: {files} can't be read ({error or type(error).__name__}); "
+            f"data.root={root}: {folder} can't be read ({error or type(error).__name__}); "
             "delete it, and it is downloaded again"
         ) from error
-    train, test = (_part(part) for part in parts)
-    return Arrays(tuple(parts[0].classes), train, test)
+    return Arrays(tuple(train.classes), _part(train), _part(test))
 
 
 def _dataset(name: str) -> Any:

@@ -22,7 +22,6 @@ from studies.search.search_space import searched
 
 DIVERGED = 0.25
 OVERFIT = 0.05  # relative rise of validation loss from its minimum
-UNTESTED = ("val_accuracy", ONE_POINT)
 
 CONTAINS = {  # a general method, and those it becomes at some setting (Choi et al. 2019)
     "momentum": ("sgd",),
@@ -105,21 +104,18 @@ def unequal(evidence: Evidence) -> Iterator[Finding]:
     trials = {arm: len(symptoms.trials(evidence, arm)) for arm in arms}
     tested = {arm: symptoms.finals(evidence, arm).dropna(subset="test_accuracy") for arm in arms}
     seeds = {a: ", ".join(map(str, finals["seed"])) for a, finals in tested.items() if len(finals)}
-    asked = {}
-    for name in ("trials", "finals"):
-        most = max((budget[name] for budget in evidence.budgets.values()), default=0)
-        asked[name] = f"study.{name}={most}" if most else ""
+    for key, name, had in (("trials", "trials", trials), ("finals", "final seeds", seeds)):
+        most = max((budget[key] for budget in evidence.budgets.values()), default=0)
+        yield from _differ(name, had, override=f"study.{key}={most}" if most else "")
     question = "; unless that is the question, the comparison isn't fair"
-    yield from _differ("trials", trials, "", asked["trials"])
-    yield from _differ("final seeds", seeds, "", asked["finals"])
     settings = {"epochs": "trainer.epochs", "target": "trainer.target"}
+    settings["batch size"] = "trainer.batch_size"
     if any(symptoms.aimed(evidence, arm) for arm in defined):
         del settings["epochs"]  # with a target they are only a limit
-    for name, key in (settings | {"batch size": "trainer.batch_size"}).items():
+    for name, key in settings.items():
         yield from _differ(name, {arm: _setting(evidence, arm, key) for arm in defined}, question)
     for name in ("sampler", "pruner"):
-        policies = {arm: _policy(defined[arm].get(name, {})) for arm in defined}
-        yield from _differ(name, policies, "")
+        yield from _differ(name, {arm: _policy(d.get(name, {})) for arm, d in defined.items()})
 
 
 def _setting(evidence: Evidence, arm: str, key: str) -> str:
@@ -129,7 +125,7 @@ def _setting(evidence: Evidence, arm: str, key: str) -> str:
 
 
 def _differ(
-    name: str, values: Mapping[str, Hashable], remark: str, override: str = ""
+    name: str, values: Mapping[str, Hashable], remark: str = "", override: str = ""
 ) -> Iterator[Finding]:
     if len(set(values.values())) > 1:
         listed = "; ".join(f"{arm} {value}" for arm, value in values.items())
@@ -205,8 +201,8 @@ def diverged(evidence: Evidence) -> Iterator[Finding]:
         trials = symptoms.trials(evidence, arm)
         lost = int((trials["outcome"] == "diverged").sum())
         if lost > DIVERGED * len(trials):
-            text = f"{lost} of {len(trials)} trials diverged."
-            yield Finding(arm, "diverged", text, symptoms.lower_rate(evidence, arm))
+            lower = symptoms.lower_rate(evidence, arm)
+            yield Finding(arm, "diverged", f"{lost} of {len(trials)} trials diverged.", lower)
         finals = symptoms.finals(evidence, arm)
         if lost := int((finals["outcome"] == "diverged").sum()):
             text = f"{lost} of {len(finals)} final runs diverged: the mean covers the others only."
@@ -220,10 +216,9 @@ def length(evidence: Evidence) -> Iterator[Finding]:
     at a target.
     """
     for arm in symptoms.arms(evidence):
-        if symptoms.aimed(evidence, arm) or not symptoms.rising(evidence, arm):
+        if symptoms.aimed(evidence, arm) or (rise := symptoms.rise(evidence, arm)) is None:
             continue
-        accuracy = symptoms.mean_curve(evidence, arm)["val_accuracy"]
-        n, (back, gain) = len(accuracy), symptoms.rise(accuracy)
+        n, (back, gain) = len(symptoms.mean_curve(evidence, arm)), rise
         text = f"Validation accuracy was best at the last of {n} epochs, {100 * gain:.2f} points "
         text += f"above {back} epoch{'s' * (back > 1)} earlier."
         yield Finding(arm, "length", text, symptoms.of_length(evidence, 2 * n))
@@ -237,7 +232,7 @@ def overfitting(evidence: Evidence) -> Iterator[Finding]:
     for arm in symptoms.arms(evidence):
         curve = symptoms.mean_curve(evidence, arm)
         loss, n = curve["val_loss"], len(curve)
-        if n < 2 or symptoms.rising(evidence, arm):
+        if n < 2 or symptoms.rise(evidence, arm) is not None:
             continue
         lowest = int(loss.argmin())
         risen = loss.iloc[-1] > (1 + OVERFIT) * loss.iloc[lowest]
@@ -262,8 +257,9 @@ def inclusion(evidence: Evidence) -> Iterator[Finding]:
         if not included or not _alike(evidence, general["arm"], special["arm"]):
             continue
         widths = [row["test_accuracy_high"] - row["test_accuracy_low"] for row in pair]
-        tested = not any(map(math.isnan, widths))
-        key, margin = ("test_accuracy_mean", max(widths) / 2) if tested else UNTESTED
+        key, margin = "val_accuracy", ONE_POINT
+        if not any(map(math.isnan, widths)):
+            key, margin = "test_accuracy_mean", max(widths) / 2
         below, above = general[key], special[key]
         if above - below > margin:
             text = (
@@ -277,7 +273,6 @@ def inclusion(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _alike(evidence: Evidence, one: str, other: str) -> bool:
-    """Whether two arms differ in nothing but their optimizer."""
     own = ("optimizer.", "search_space.optimizer.", "study.search.optimizer")
     defined = (evidence.definitions.get(arm, {}) for arm in (one, other))
     rest = [{k: v for k, v in each.items() if not k.startswith(own)} for each in defined]

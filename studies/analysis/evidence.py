@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.results import Phase
 from pipeline.tracking import OF_EPOCHS, Store, columns
 from studies.analysis import hyperparameters, tables
-from studies.search.journal import StoredArm, overrides, path, read
+from studies.search.journal import StoredArm, path, read
 
 # A column of `curves` or `internals`, and the metric that it holds.
 CURVES = {name.replace("/", "_"): name for name in OF_EPOCHS}
@@ -58,7 +58,6 @@ class Evidence:
 
     @cached_property
     def definitions(self) -> dict[str, Mapping[str, Any]]:
-        """What each arm fixes and searches, flat."""
         return {name: arm.definition for name, arm in self.journal.items()}
 
     @cached_property
@@ -81,22 +80,19 @@ class Evidence:
     @cached_property
     def best_overrides(self) -> dict[str, list[str]]:
         """The override list of each arm's best trial; without arms whose journal is gone."""
-        best = {name: arm.best for name, arm in self.journal.items()}
-        return {name: overrides(trial) for name, trial in best.items() if trial is not None}
+        bests = [(name, arm.best) for name, arm in self.journal.items()]
+        return {name: best.user_attrs["overrides"] for name, best in bests if best is not None}
 
     @cached_property
     def learning_rates(self) -> pd.DataFrame:
-        """Every ended trial's learning rate and what it reached (`hyperparameters`)."""
         return hyperparameters.learning_rates(self.trials, self.journal)
 
     @cached_property
     def tolerance(self) -> pd.DataFrame:
-        """How forgiving each arm's learning rate is (`hyperparameters`)."""
         return hyperparameters.tolerance(self.trials, self.journal)
 
     @cached_property
     def importance(self) -> pd.DataFrame:
-        """How much of each arm's search each hyperparameter decided (`hyperparameters`)."""
         return hyperparameters.importance(list(self.trials["arm"].unique()), self.journal)
 
     def setting(self, run: "pd.Series[Any]", key: str) -> str:

@@ -80,12 +80,11 @@ def importance(arms: Sequence[str], journal: Journal) -> pd.DataFrame:
         shares, reason = _shares(complete)
         judged = {"arm": arm, "trials": len(complete), "reason": reason}
         labels = {tuned.parameter: tuned.label for tuned in searched(journal[arm].definition)}
-        for name, share in shares.items():
-            rows.append(judged | {"hyperparameter": labels.get(name, name), "importance": share})
-        if not shares:
-            rows.append(judged)
-    columns = ["arm", "hyperparameter", "importance", "trials", "reason"]
-    return pd.DataFrame(rows, columns=columns)
+        rows += [
+            judged | {"hyperparameter": labels.get(name, name), "importance": share}
+            for name, share in shares.items()
+        ] or [judged]
+    return pd.DataFrame(rows, columns=["arm", "hyperparameter", "importance", "trials", "reason"])
 
 
 def _shares(complete: Sequence[FrozenTrial]) -> tuple[dict[str, float], str]:
@@ -106,8 +105,7 @@ def _shares(complete: Sequence[FrozenTrial]) -> tuple[dict[str, float], str]:
 
 def optimizer(row: "pd.Series[Any]", journal: Journal) -> str | None:
     """A row's optimizer: searched, or the one its arm gives; None where neither is known."""
-    chosen = row.get("optimizer")
-    if chosen is not None and pd.notna(chosen):
+    if pd.notna(chosen := row.get("optimizer")):
         return str(chosen)
     definition = journal[row["arm"]].definition if row["arm"] in journal else {}
     given = definition.get("study.search.optimizer", [])

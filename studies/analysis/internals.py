@@ -22,10 +22,10 @@ def percentiles(evidence: Evidence) -> pd.DataFrame:
     """
     frame = _placed(evidence)
     first = frame[frame["seed"] == frame["seed"].min()] if len(frame) else frame
-    both: list[pd.DataFrame] = []
-    for side in SIDES:
-        levels = {p: first[f"{side}_{p}"] for p in LEVELS}
-        both.append(first[["arm", "epochs"]].assign(side=side, **levels))
+    both: list[pd.DataFrame] = [
+        first[["arm", "epochs"]].assign(side=side, **{p: first[f"{side}_{p}"] for p in LEVELS})
+        for side in SIDES
+    ]
     return pd.concat(both, ignore_index=True)
 
 

@@ -47,7 +47,7 @@ def compare(a: npt.ArrayLike, b: npt.ArrayLike) -> Comparison:
     p = 0.05 one may exclude 0 and the other not (at 6 seeds the test asks that all six agree), and
     the verdict follows the test. Raises ValueError for unequal lengths or values not finite.
     """
-    x, y = _paired("a", a, "b", b)
+    x, y = _paired(a=a, b=b)
     return Comparison(mean(x - y), sign_flip(x - y), probability_better(x, y), len(x))
 
 
@@ -103,7 +103,7 @@ def probability_better(a: npt.ArrayLike, b: npt.ArrayLike) -> Estimate:
     94.5 – 97.8 %; the percentile bootstrap of the paper 12 – 97 %, as it has width 0 where every
     run of A wins. Bounds are None for k < 2, all of it for k = 0. Raises ValueError as `compare`.
     """
-    x, y = _paired("a", a, "b", b)
+    x, y = _paired(a=a, b=b)
     if (k := len(x)) == 0:
         return Estimate(None)
     share = float(np.mean((np.sign(x[:, None] - y) + 1) / 2))
@@ -231,7 +231,7 @@ def fit_scaling(batch_sizes: npt.ArrayLike, steps: npt.ArrayLike) -> Scaling:
     batch sizes, and where no B_crit within that range fits best (S doesn't fall with B at all, or
     falls as fast as 1/B throughout): then the batch sizes tried don't show the bend.
     """
-    b, s = _paired("batch_sizes", batch_sizes, "steps", steps)
+    b, s = _paired(batch_sizes=batch_sizes, steps=steps)
     if np.any(b <= 0) or np.any(s <= 0):
         raise ValueError("batch_sizes and steps: every value must be above 0")
     if len(np.unique(b)) < 2:
@@ -271,7 +271,7 @@ def tolerated_range(
     searched: compare arms of equal budget, sampler and range. Raises ValueError for unequal
     lengths, values not finite, a negative tolerance, or a value ≤ 0 when `log`.
     """
-    x, y = _paired("values", values, "scores", scores)
+    x, y = _paired(values=values, scores=scores)
     if not tolerance >= 0:
         raise ValueError(f"tolerance={tolerance}: must be 0 or more")
     if log and np.any(x <= 0):
@@ -282,13 +282,12 @@ def tolerated_range(
     return float(np.ptp((np.log10(x) if log else x)[near]))
 
 
-def _paired(
-    name: str, values: npt.ArrayLike, other: str, others: npt.ArrayLike
-) -> tuple[FloatArray, FloatArray]:
-    x, y = _finite(name, values), _finite(other, others)
+def _paired(**arrays: npt.ArrayLike) -> list[FloatArray]:
+    x, y = pair = [_finite(name, values) for name, values in arrays.items()]
     if len(x) != len(y):
-        raise ValueError(f"{name} and {other}: {len(x)} and {len(y)} values; one of each is needed")
-    return x, y
+        names = " and ".join(arrays)
+        raise ValueError(f"{names}: {len(x)} and {len(y)} values; one of each is needed")
+    return pair
 
 
 def _finite(name: str, values: npt.ArrayLike) -> FloatArray:

@@ -139,18 +139,17 @@ def mean_curve(evidence: Evidence, arm: str) -> pd.DataFrame:
     return curves[curves["arm"] == arm].groupby("epoch")[figures].mean().dropna()
 
 
-def rise(accuracy: "pd.Series[float]") -> tuple[int, float]:
-    """The last fifth of a curve's epochs, at least one, and what it gained over them."""
-    back = max(1, round(LAST_FIFTH * len(accuracy)))
-    return back, accuracy.iloc[-1] - accuracy.iloc[-1 - back]
+def rise(evidence: Evidence, arm: str) -> tuple[int, float] | None:
+    """The last fifth of an arm's epochs, at least one, and what accuracy gained over them.
 
-
-def rising(evidence: Evidence, arm: str) -> bool:
-    """Whether accuracy is best at the last epoch, by more than the seeds' spread."""
+    None where it isn't best at the last epoch, or has gained no more than the seeds' spread.
+    """
     accuracy = mean_curve(evidence, arm)["val_accuracy"]
     if len(accuracy) < 2 or accuracy.argmax() < len(accuracy) - 1:
-        return False
-    return bool(rise(accuracy)[1] > spread(evidence, arm))
+        return None
+    back = max(1, round(LAST_FIFTH * len(accuracy)))
+    gain = accuracy.iloc[-1] - accuracy.iloc[-1 - back]
+    return (back, gain) if gain > spread(evidence, arm) else None
 
 
 def of_length(evidence: Evidence, epochs: int) -> str:

@@ -7,7 +7,7 @@ empty. Reads no store, rounds nothing and writes no file.
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.results import Outcome, Phase, worth
 from studies.analysis import statistics
-from studies.search.journal import StoredArm, run_id
+from studies.search.journal import StoredArm
 
 HEAD = ("study", "arm", "phase", "trial", "seed", "outcome")
 REACHED = ("val_accuracy", "objective", "best_epoch", "test_accuracy")
@@ -36,25 +36,15 @@ def trials(runs: Iterable[Mapping[str, Any]], journal: Mapping[str, StoredArm]) 
     no row; where the journal is gone, every run is one. `objective` is what the search maximised,
     of complete runs only.
     """
-    known = _known(journal)
-    counting = [run for run in runs if run.get("tags.phase") in (Phase.search, Phase.final)]
-    if journal:
-        counting = [run for run in counting if run["run_id"] in known]
+    known = {run: trial for arm in journal.values() for run, trial in arm.runs.items()}
+    trained = (run for run in runs if run.get("tags.phase") in (Phase.search, Phase.final))
+    counting = [run for run in trained if not journal or run["run_id"] in known]
     rows = [_row(run, known.get(run["run_id"])) for run in counting]
     tuned = list(dict.fromkeys(key for row in rows for key in row["tuned"]))
     aimed = any(_target(run) is not None for run in counting)
     order = [*HEAD, *tuned, *TAIL, *(TARGET if aimed else ())]
     table = pd.DataFrame([row | row["tuned"] for row in rows], columns=order)
     return table.astype({"objective": float})
-
-
-def _known(journal: Mapping[str, StoredArm]) -> dict[str, FrozenTrial | None]:
-    """The journal's trial of every run it names; None for a final run."""
-    known: dict[str, FrozenTrial | None] = {}
-    for arm in journal.values():
-        known |= arm.runs
-        known |= {run: trial for trial in arm.interrupted if (run := run_id(trial)) is not None}
-    return known
 
 
 def _row(run: Mapping[str, Any], trial: FrozenTrial | None) -> dict[str, Any]:
@@ -126,7 +116,8 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
         row |= {outcome: int((search["outcome"] == outcome).sum()) for outcome in ENDED}
         rows.append(row | {"seconds": runs["seconds"].astype(float).sum()})
     order = ["study", "arm", *tuned, *MEASURED, "finals", *ENDED, "seconds"]
-    return _as_numbers(pd.DataFrame(rows, columns=order), [*MEASURED, "seconds"])
+    # A column of None alone would be of objects, and NaN is what all readers expect.
+    return pd.DataFrame(rows, columns=order).astype(dict.fromkeys([*MEASURED, "seconds"], float))
 
 
 def counting_finals(trials: pd.DataFrame) -> pd.DataFrame:
@@ -178,9 +169,4 @@ def comparisons(trials: pd.DataFrame) -> pd.DataFrame:
         verdict = statistics.verdict(c, p_holm, tested)
         rows.append([trials["study"].iloc[0], a, b, *figures, c.seeds, verdict])
     table = pd.DataFrame(rows, columns=["study", "arm_a", "arm_b", *COMPARED, "seeds", "verdict"])
-    return _as_numbers(table, COMPARED)
-
-
-def _as_numbers(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    # A column of None alone would be of objects, and NaN is what all readers expect.
-    return table.astype(dict.fromkeys(names, float))
+    return table.astype(dict.fromkeys(COMPARED, float))

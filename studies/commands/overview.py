@@ -66,13 +66,13 @@ def _cells(arm: "StoredArm") -> tuple[str, str, str, str, str]:
 
 def best_so_far(arms: Sequence["StoredArm"]) -> Text:
     """`best so far: adam/trial 2, 0.5804: optimizer.lr=0.00132 …`, or nothing."""
-    from studies.search.journal import accuracy, suggested
+    from studies.search.journal import accuracy
 
     found = [(arm.best, arm.name) for arm in arms if arm.best is not None]
     if not found:
         return Text("")
     trial, arm = max(found, key=lambda best: best[0].value or 0.0)
-    point = " ".join(short(override) for override in suggested(trial))
+    point = " ".join(short(override) for override in trial.user_attrs["suggested"])
     return Text(f"best so far: {arm}/trial {trial.number}, {accuracy(trial):.4f}: {point}")
 
 

@@ -9,24 +9,23 @@ Exit status 0 for the first two. A final run's test evaluation is counted on tha
 
 import math
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.compose import compose, flat, typed
-from pipeline.config import Config
 from pipeline.environment import environment
 from pipeline.errors import UserError, check
 from pipeline.results import Epoch, Outcome, Phase
 from studies.commands.screen import OnEpoch, following, loading
 
-if TYPE_CHECKING:
-    from pipeline.data import DataSet
-    from pipeline.tracking import Store
+if TYPE_CHECKING:  # torch and MLflow take seconds to import: after all that can be refused at once
+    from pipeline import tracking
 
 TOLERANCE = 1e-3  # relative; what other versions or processors may change by rounding alone
 # Timings differ every time; the objective follows from others, and older runs don't log it.
 NOT_COMPARED = {"seconds", "train_seconds", "images_per_second", "target/seconds", "best/objective"}
+# Where images lie, and that other files were changed, changes no figure.
+ELSEWHERE = {"tags.git.dirty", "params.data.root", "params.data.cache"}
 Figures = dict[tuple[str, int], float]  # (metric, step) → value
 
 
@@ -36,13 +35,17 @@ def main(arguments: list[str]) -> None:
     if len(ids) != 1:
         raise UserError("RUN_ID: allowed is one run's id, as the last line of train and MLflow say")
     config = typed(compose([argument for argument in arguments if "=" in argument]))
-    with loading("torch", "mlflow"):  # after all that can be refused at once
-        from pipeline.tracking import Store
-    store = Store(config.tracking.uri, config.mlruns_dir)
+    with loading("torch", "mlflow"):
+        from pipeline import tracking, train  # noqa: F401
+    store = tracking.Store(config.tracking.uri, config.mlruns_dir)
     with following() as show:
-        replayed = replay(store, ids[0], show)
-    print(describe(replayed, ids[0]))
-    sys.exit(0 if replayed.verdict in ("identical", "within tolerance") else 1)
+        found = replay(store, ids[0], show)
+    print(f"{found.verdict} · {found.compared} figures compared · run {ids[0]}")
+    if found.largest:
+        print(f"largest difference {found.largest:.3g} (relative): {found.where}")
+    for difference in found.environment:
+        print(f"environment: {difference}")
+    sys.exit(0 if found.verdict in ("identical", "within tolerance") else 1)
 
 
 @dataclass(frozen=True)
@@ -61,95 +64,62 @@ class Replay:
     environment: tuple[str, ...]
 
 
-def replay(store: "Store", run_id: str, on_epoch: OnEpoch = lambda epoch, epochs: None) -> Replay:
+def replay(
+    store: "tracking.Store", run_id: str, show: OnEpoch = lambda epoch, epochs: None
+) -> Replay:
     """Train run `run_id` again; raises UserError where it isn't there or can't be recomposed."""
-    from pipeline.data import prepare
-    from pipeline.tracking import columns
+    from pipeline import data, tracking, train
 
-    logged = columns([store.run(run_id)])[0]
+    logged = tracking.columns([store.run(run_id)])[0]
     outcome, phase = logged.get("tags.outcome"), logged.get("tags.phase")
     allowed = "a training that has ended (search, final or train)"
     trained = phase in set(Phase) and outcome not in (None, Outcome.failed)
     check("run", f"{run_id} ({phase}, {outcome or 'still open'})", trained, allowed)
-    overrides = [line for line in store.text(run_id, "overrides.txt").splitlines() if line]
     try:
-        composed = compose(overrides)
+        composed = compose(list(filter(None, store.text(run_id, "overrides.txt").splitlines())))
         config = typed(composed)
     except UserError as error:
         version = logged.get("tags.version.optstudy", "unknown")
         raise UserError(f"run {run_id} was logged by version {version}: {error}") from error
-    dataset = prepare(config.data)
-    differences = _differences(logged, flat(composed), dataset)
-    stop = int(logged["tags.epochs"]) if outcome == Outcome.pruned else None
-    figures = _train_again(config, dataset, Phase(str(phase)), stop, on_epoch)
+    dataset = data.prepare(config.data)
+    here = {"data.fingerprint": dataset.fingerprint, **environment()}
+    now = {f"tags.{key}": value for key, value in here.items()}
+    now |= {f"params.{key}": value for key, value in flat(composed).items()}
+    differing = tuple(
+        f"{key.partition('.')[2]} was {logged.get(key, 'not logged')}, is {value}"
+        for key, value in now.items()
+        if key not in ELSEWHERE and str(logged.get(key)) != str(value)
+    )
+    again: Figures = {}
+
+    def record(epoch: Epoch) -> bool:
+        show(epoch, config.trainer.epochs)
+        again.update({(name, epoch.step): v for name, v in tracking.epoch_metrics(epoch).items()})
+        return outcome == Outcome.pruned and epoch.epoch == int(logged["tags.epochs"])
+
+    result = train.run(config, dataset, phase=Phase(str(phase)), on_epoch=record)
     if phase == Phase.final:
         store.count_test_evaluation(run_id)
-    return judge(_logged_figures(store, run_id, logged), figures, differences)
+    for step, closing in [*result.internals, (result.steps, tracking.result_metrics(result))]:
+        again |= {(name, step): v for name, v in closing.items()}
+    names = {key.removeprefix("metrics.") for key in logged if key.startswith("metrics.")}
+    before = {(name, step): v for name in names for step, v in store.history(run_id, name)}
+    return judge(before, again, differing)
 
 
-def judge(logged: Figures, again: Figures, environment: tuple[str, ...]) -> Replay:
+def judge(before: Figures, again: Figures, environment: tuple[str, ...]) -> Replay:
     """Compare two sets of figures; one that only one side has is an infinite difference."""
-    largest, where = 0.0, ""
-    for key in sorted(logged | again):
-        difference = _relative(logged.get(key), again.get(key))
-        if difference > largest:
-            largest, where = difference, f"{key[0]} at step {key[1]}"
+    again = {key: value for key, value in again.items() if math.isfinite(value)}  # as was logged
+    compared = {key for key in before | again if key[0] not in NOT_COMPARED}
+    apart = [(_relative(before.get(key), again.get(key)), *key) for key in sorted(compared)]
+    largest, metric, step = max(apart, default=(0.0, "", 0))
     verdict = "environment differs" if environment else "differs"
     if largest <= TOLERANCE:
         verdict = "within tolerance" if largest else "identical"
-    return Replay(verdict, len(logged), largest, where, environment)
+    return Replay(verdict, len(compared), largest, f"{metric} at step {step}", environment)
 
 
 def _relative(a: float | None, b: float | None) -> float:
     if a is None or b is None:
         return math.inf
     return 0.0 if a == b else abs(a - b) / max(abs(a), abs(b))
-
-
-def _train_again(
-    config: Config, dataset: "DataSet", phase: Phase, stop: int | None, on_epoch: OnEpoch
-) -> Figures:
-    from pipeline.tracking import epoch_metrics, result_metrics
-    from pipeline.train import run
-
-    figures: Figures = {}
-
-    def record(epoch: Epoch) -> bool:
-        on_epoch(epoch, config.trainer.epochs)
-        figures.update({(name, epoch.step): v for name, v in epoch_metrics(epoch).items()})
-        return epoch.epoch == stop  # where its pruner stopped it
-
-    result = run(config, dataset, phase=phase, on_epoch=record)
-    for step, closing in [*result.internals, (result.steps, result_metrics(result))]:
-        figures |= {(name, step): v for name, v in closing.items()}
-    return {k: v for k, v in figures.items() if k[0] not in NOT_COMPARED and math.isfinite(v)}
-
-
-def _logged_figures(store: "Store", run_id: str, logged: Mapping[str, Any]) -> Figures:
-    names = {key.removeprefix("metrics.") for key in logged if key.startswith("metrics.")}
-    histories = {name: store.history(run_id, name) for name in names - NOT_COMPARED}
-    return {(name, step): value for name, h in histories.items() for step, value in h}
-
-
-def _differences(
-    logged: Mapping[str, Any], now: Mapping[str, Any], dataset: "DataSet"
-) -> tuple[str, ...]:
-    here = environment() | {"data.fingerprint": dataset.fingerprint}
-    pairs = [(key, logged.get(f"tags.{key}"), value) for key, value in here.items()]
-    # where images lie, and that other files were changed, changes no figure
-    pairs += [(key, logged.get(f"params.{key}"), value) for key, value in sorted(now.items())]
-    elsewhere = ("git.dirty", "data.root", "data.cache")
-    return tuple(
-        f"{key} was {'not logged' if before is None else before}, is {value}"
-        for key, before, value in pairs
-        if key not in elsewhere and str(before) != str(value)
-    )
-
-
-def describe(replayed: Replay, run_id: str) -> str:
-    """The verdict in a line or more."""
-    lines = [f"{replayed.verdict} · {replayed.compared} figures compared · run {run_id}"]
-    if replayed.where:
-        lines.append(f"largest difference {replayed.largest:.3g} (relative): {replayed.where}")
-    lines += [f"environment: {difference}" for difference in replayed.environment]
-    return "\n".join(lines)

@@ -28,9 +28,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.compose import check_overrides, conf_dir, config_errors, flat, search_path, typed
+from pipeline.compose import check_overrides, compose, flat, override_key, typed
 from pipeline.environment import environment
 from pipeline.errors import UserError
+from pipeline.mistakes import config_errors
+from pipeline.options import conf_dir, search_path
 from pipeline.results import Epoch, Result
 from studies.commands.screen import WIDE, console, following, loading, notice
 
@@ -49,12 +51,18 @@ class Trained:
 
 
 def main(arguments: list[str]) -> None:
-    """Hydra's own application, so that its flags work: -m, --cfg job, --config-dir, …
+    """One run; with flags Hydra's own application, so that they work: -m, --cfg job, …
 
     In a multirun a combination that can't be run is reported, and the others go on.
     """
-    own = [a for a in arguments if "=" in a and not a.startswith(("-", "hydra", "+hydra"))]
-    check_overrides(own)
+    flags, own = _flags(arguments)
+    check_overrides(own, multirun=bool({"-m", "--multirun"} & set(flags)))
+    for override in own:
+        if override_key(override).partition(".")[0] == "study":
+            raise UserError(f"{override}: train is one run; a study is optstudy run {override}")
+    if not flags:
+        logged_run(compose(own), own)
+        return
     parsed = OverridesParser.create().parse_overrides(own)
     swept = [str(o.key_or_group) for o in parsed if o.is_sweep_override()]
     trained: list[Trained] = []
@@ -65,13 +73,14 @@ def main(arguments: list[str]) -> None:
         overrides = list(HydraConfig.get().overrides.task)
         given = dict(override.split("=", 1) for override in overrides)
         combination = {key: given[key] for key in swept}
+        label = " ".join(f"{key}={value}" for key, value in combination.items())
         try:
-            trained.append(Trained(combination, *logged_run(composed, overrides, combination)))
+            trained.append(Trained(combination, *logged_run(composed, overrides, label)))
         except UserError as error:
             refused.append(error)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise to us what Hydra would print over many lines
-    sys.argv = ["optstudy train", *arguments, *search_path()]
+    sys.argv = ["optstudy train", *flags, *own, *search_path()]
     try:
         with config_errors(arguments):
             application()
@@ -83,10 +92,21 @@ def main(arguments: list[str]) -> None:
         raise UserError("; ".join(map(str, refused)))
 
 
-def logged_run(
-    composed: DictConfig, overrides: list[str], combination: dict[str, str]
-) -> tuple[Result, str]:
-    """One run under MLflow's experiment `train`; prints how it goes and how it ended.
+def _flags(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags, wherever they stand, and the overrides."""
+    flags: list[str] = []
+    own: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        flag, of_hydra = argument.partition("=")[0], argument.startswith(("hydra", "+hydra"))
+        if flag in ("--config-name", "-cn", "--config-path", "-cp"):
+            raise UserError(f"{argument}: optstudy has one configuration; allowed is --config-dir")
+        takes = before in ("--cfg", "-c", "--config-dir", "-cd", "--package", "-p", "--info", "-i")
+        (flags if argument[0] == "-" or takes or of_hydra else own).append(argument)
+    return flags, own
+
+
+def logged_run(composed: DictConfig, overrides: list[str], label: str = "") -> tuple[Result, str]:
+    """One run under MLflow's experiment `train`; prints how it goes, marked with `label`, and ends.
 
     It is opened in MLflow with its first epoch, since who waits for that need not wait for MLflow's
     import too; those seconds are none of the run's.
@@ -101,7 +121,7 @@ def logged_run(
     logged = cache(lambda: opened(composed, overrides, dataset))
     opening = 0.0
     try:
-        with following(" ".join(f"{key}={value}" for key, value in combination.items())) as show:
+        with following(label) as show:
 
             def on_epoch(epoch: Epoch) -> bool:
                 nonlocal opening

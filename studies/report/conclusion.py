@@ -25,8 +25,12 @@ class Conclusion:
 
 def conclude(config: Config, store: Store, study: str, folder: Path) -> Conclusion:
     """Read a study, write its tables and report into `folder`; raises UserError."""
-    evidence = gather(config, store, study)
-    findings = diagnose(evidence)
-    files = write_tables(evidence, folder, config.formats)
-    files += page.write(evidence, findings, folder)
+    return conclusion_of(gather(config, store, study), folder, config.formats)
+
+
+def conclusion_of(evidence: Evidence, folder: Path | None, formats: Sequence[str]) -> Conclusion:
+    """What evidence says; tables and report are written where a folder is given."""
+    findings, files = diagnose(evidence), []
+    if folder is not None:
+        files = write_tables(evidence, folder, formats) + page.write(evidence, findings, folder)
     return Conclusion(evidence, answer(evidence), findings, files)

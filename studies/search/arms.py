@@ -5,23 +5,24 @@ Knows configurations only: no Optuna, no MLflow, no training.
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.compose import compose, flat, merge, options, override_key, typed
+from pipeline.compose import compose, flat, merge, override_key, typed
 from pipeline.config import Config, StudyConfig
 from pipeline.errors import UserError, check, did_you_mean
+from pipeline.options import options
 from studies.search.search_space import Dimension, Space, Tuned, describe, parse_ranges
 
 # Overrides of these drive the study; all others say what its runs are.
 STUDY_KEYS = ("study", "sampler", "pruner", "tracking", "workers", "mlruns_dir", "seed")
 GIVEN = "given"
 ENDS = ("low", "high", "log", "whole")
-PLACES = ("data.root", "data.cache")  # where images lie; what they are is fingerprinted
+PLACES = ("data.root.", "data.cache.")  # where images lie; what they are is fingerprinted
 
 Choices = Mapping[str, list[Any] | None]  # of every searched key; None for `given`
 
@@ -53,8 +54,8 @@ class Arm:
         fixed = flat(self.samples[0])
         for name in ("sampler", "pruner"):
             fixed[name] = OmegaConf.to_container(self.policy(name), resolve=True)
-        searched = tuple(dimension.key for dimension in self.space)
-        own = {k: v for k, v in fixed.items() if k not in PLACES and not _under(k, searched)}
+        apart = (*(f"{dimension.key}." for dimension in self.space), *PLACES)
+        own = {key: value for key, value in fixed.items() if not f"{key}.".startswith(apart)}
         return comparable(own | describe(self.space))
 
 
@@ -73,7 +74,6 @@ class Study:
 
     @property
     def budget(self) -> StudyConfig:
-        """Question, trials and finals."""
         assert self.config.study is not None
         return self.config.study
 
@@ -103,8 +103,13 @@ def plan(overrides: Sequence[str]) -> Study:
     config = typed(compose(driving))
     assert config.study is not None
     planned = [_arm(name, config.study, driving, running) for name in config.study.arms]
-    _check_ranges_used(config.study, [arm for arm, _ in planned], [left for _, left in planned])
-    return Study(config.study.name, config, tuple(arm for arm, _ in planned), tuple(overrides))
+    arms, unused = zip(*planned, strict=True)
+    for override in sorted(set.intersection(*unused)):
+        tuned = {t.key for arm in arms for dimension in arm.space for t in dimension.tuned}
+        ends = [f"search_space.{key}.{end}" for key in tuned for end in ENDS]
+        near = did_you_mean(override_key(override), ends)
+        raise UserError(f"{override}: study {config.study.name} searches no such range{near}")
+    return Study(config.study.name, config, arms, tuple(overrides))
 
 
 def check_same_experiment(
@@ -116,14 +121,25 @@ def check_same_experiment(
     """
     defaults = flat(compose())
     for arm, definition in stored.items():
-        before, now = comparable(definition), asked.get(arm, next(iter(asked.values())))
-        for key in sorted(before.keys() | now.keys(), key=lambda k: (k != "study.arms", k)):
+        before = _dotted(comparable(definition))
+        now = _dotted(asked.get(arm, next(iter(asked.values()))))
+        # a sampler's name says more than the settings that come with it
+        order = sorted(before | now, key=lambda k: (k != "study.arms", not k.endswith(".name"), k))
+        for key in order:
             if (was := before.get(key, defaults.get(key))) != now.get(key):
                 raise UserError(
-                    f"study={name} was begun with {key}={was} (arm {arm}), now "
-                    f"{now.get(key)}: two different experiments; give the new one a name of its "
-                    "own, study.name=…"
+                    f"study={name} was begun with {key.removesuffix('.name')}={was} (arm {arm}), "
+                    f"now {now.get(key)}: two different experiments; give the new one a name of "
+                    "its own, study.name=…"
                 )
+
+
+def _dotted(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    dotted: dict[str, Any] = {}
+    for key, value in nested.items():
+        inner = isinstance(value, dict)
+        dotted |= _dotted(value, f"{path}{key}.") if inner else {f"{path}{key}": value}
+    return dotted
 
 
 def comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,11 +147,10 @@ def comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
 
     Where a sampler's or pruner's code lies is no part of an experiment: moving it changes none.
     """
-
-    def named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {key: value for key, value in pairs if not key.startswith("_")}
-
-    plain: dict[str, Any] = json.loads(json.dumps(definition), object_pairs_hook=named)
+    plain: dict[str, Any] = json.loads(
+        json.dumps(definition),
+        object_pairs_hook=lambda pairs: {k: v for k, v in pairs if not k.startswith("_")},
+    )
     return plain
 
 
@@ -161,7 +176,11 @@ def _narrowed(
     arm: str, budget: StudyConfig, own: Mapping[str, str], running: list[str]
 ) -> tuple[Choices, list[str]]:
     """What is searched once the command line has its say, and what it says of the runs beside."""
-    search = {key: _choices(key, value) for key, value in budget.search.items()}
+    search: dict[str, list[Any] | None] = {}
+    for key, value in budget.search.items():
+        listed = isinstance(value, list) and 0 < len(value) == len(set(map(str, value)))
+        check(f"study.search.{key}", value, listed or value == GIVEN, "a list of choices, or given")
+        search[key] = value if listed else None
     rest = []
     for override in running:
         key, _, value = override.partition("=")
@@ -177,12 +196,6 @@ def _narrowed(
     return search, rest
 
 
-def _choices(key: str, value: Any) -> list[Any] | None:
-    listed = isinstance(value, list) and len(value) > 0 and len(set(map(str, value))) == len(value)
-    check(f"study.search.{key}", value, listed or value == GIVEN, "a list of choices, or given")
-    return value if listed else None
-
-
 def _samples(
     base: list[str], search: Choices, ranged: Sequence[str]
 ) -> tuple[list[DictConfig], set[str]]:
@@ -194,20 +207,12 @@ def _samples(
     for n in range(max([1, *(len(choices) for choices in search.values() if choices)])):
         chosen = [f"{key}={c[n % len(c)]}" for key, c in search.items() if c]
         samples.append(compose([*base, *chosen]))
-        unused -= _apply(ranged, samples[-1])
+        for override in ranged:
+            if OmegaConf.select(samples[-1], key := override_key(override)) is not None:
+                value = OverridesParser.create().parse_override(override).value()
+                OmegaConf.update(samples[-1], key, value)
+                unused.discard(override)
     return samples, unused
-
-
-def _apply(ranged: Iterable[str], composed: DictConfig) -> set[str]:
-    """Set the range overrides that `composed` has a place for; returns those."""
-    applied = set()
-    for override in ranged:
-        key = override_key(override)
-        if OmegaConf.select(composed, key) is not None:
-            value = OverridesParser.create().parse_override(override).value()
-            OmegaConf.update(composed, key, value)
-            applied.add(override)
-    return applied
 
 
 def _dimension(
@@ -219,7 +224,9 @@ def _dimension(
     fixed: set[str],
 ) -> Dimension:
     """One searched key; what its choices' YAMLs declare and nothing has fixed is tuned."""
-    names = choices or [_given(arm, key, samples[0])]
+    names = choices or [OmegaConf.select(samples[0], f"{key}.name")]
+    if choices is None and names == [None]:
+        raise UserError(f"study.search.{key}=given: allowed for config groups only (arm {arm})")
     tuned: list[Tuned] = []
     settings = {}
     for choice, sample in zip(map(str, names), samples, strict=False):
@@ -231,22 +238,3 @@ def _dimension(
         brought = flat(sample, (key,)) if key in sample else {}
         settings[choice] = {k: v for k, v in brought.items() if k not in free}
     return Dimension(key, tuple(names), tuple(tuned), settings, given=choices is None)
-
-
-def _given(arm: str, key: str, composed: DictConfig) -> str:
-    name = OmegaConf.select(composed, f"{key}.name")
-    if name is None:
-        raise UserError(f"study.search.{key}=given: allowed for config groups only (arm {arm})")
-    return str(name)
-
-
-def _check_ranges_used(budget: StudyConfig, arms: Sequence[Arm], unused: list[set[str]]) -> None:
-    for override in sorted(set.intersection(*unused)):
-        tuned = {t.key for arm in arms for dimension in arm.space for t in dimension.tuned}
-        ends = [f"search_space.{key}.{end}" for key in tuned for end in ENDS]
-        near = did_you_mean(override_key(override), ends)
-        raise UserError(f"{override}: study {budget.name} searches no such range{near}")
-
-
-def _under(key: str, groups: Sequence[str]) -> bool:
-    return any(key == group or key.startswith(f"{group}.") for group in groups)

@@ -6,6 +6,7 @@ study; it holds the study's lock for as long. So a trial found RUNNING when the 
 interrupted, and no worker touches the file. Imports no MLflow and no training.
 """
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, did_you_mean
+from pipeline.options import options
 from pipeline.results import Outcome, Result
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -43,7 +45,8 @@ class StoredArm:
     """One arm as its journal has it: a snapshot.
 
     `trials` are in the order of their numbers, those under way (RUNNING) or still only named
-    (WAITING) included; `attributes` are those of the arm's Optuna study.
+    (WAITING) included; `attributes` are those of the arm's Optuna study: its definition, flat, and
+    the trials and finals last asked for among them.
     """
 
     name: str
@@ -51,19 +54,15 @@ class StoredArm:
     trials: Sequence[FrozenTrial]
 
     @property
-    def definition(self) -> Mapping[str, Any]:
-        """What the arm fixes and searches, flat."""
-        definition: Mapping[str, Any] = self.attributes["definition"]
-        return definition
+    def definition(self) -> dict[str, Any]:
+        return dict(self.attributes["definition"])
 
     @property
     def trials_asked(self) -> int:
-        """The budget of trials last asked for."""
         return int(self.attributes["trials"])
 
     @property
     def finals_asked(self) -> int:
-        """The number of final seeds last asked for."""
         return int(self.attributes["finals"])
 
     @property
@@ -120,25 +119,10 @@ class StoredArm:
 
     @cached_property
     def runs(self) -> dict[str, FrozenTrial | None]:
-        """The MLflow run of every trial and final run that has ended; None for a final run."""
-        trials = {t.user_attrs["run_id"]: t for t in self.ended if "run_id" in t.user_attrs}
+        """The trial of every MLflow run, begun or ended; None for an (ended) final run's."""
+        trials = {t.user_attrs["run_id"]: t for t in self.trials if "run_id" in t.user_attrs}
         records = [v for key, v in self.attributes.items() if key.startswith(f"{FINAL}/")]
         return trials | {record["run_id"]: None for record in records}
-
-
-def run_id(trial: FrozenTrial) -> str | None:
-    """The MLflow run of a trial; None where it was killed before it had one."""
-    return trial.user_attrs.get("run_id")
-
-
-def overrides(trial: FrozenTrial) -> list[str]:
-    """The override list that makes a trial's run again."""
-    return list(trial.user_attrs["overrides"])
-
-
-def suggested(trial: FrozenTrial) -> list[str]:
-    """The part of it that the search suggested."""
-    return list(trial.user_attrs["suggested"])
 
 
 def accuracy(trial: FrozenTrial) -> float:
@@ -195,6 +179,8 @@ def open_arm(
     opened = optuna.create_study(
         storage=storage, study_name=f"{study}/{arm}", direction="maximize", load_if_exists=True
     )
+    if opened.metric_names is None:  # what a dashboard calls the values
+        opened.set_metric_names(["objective"])
     for key, value in attributes.items():
         if opened.user_attrs.get(key) != value:
             opened.set_user_attr(key, value)
@@ -213,7 +199,8 @@ def snapshots(storage: BaseStorage) -> dict[str, StoredArm]:
         snapshot(optuna.load_study(study_name=name, storage=storage))
         for name in optuna.get_all_study_names(storage)
     ]
-    return {arm.name: arm for arm in arms if "definition" in arm.attributes}
+    made = {"definition", "trials", "finals"}
+    return {arm.name: arm for arm in arms if made <= arm.attributes.keys()}
 
 
 def read(config: Config, study: str) -> dict[str, StoredArm]:
@@ -228,18 +215,17 @@ def writing(config: Config, study: str) -> Iterator[BaseStorage]:
     lock = FileLock(journal.with_suffix(".lock"), timeout=0)
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        held = lock.acquire()
     except Timeout:
-        raise UserError(
-            f"study={study}: another process is running it; optstudy status study={study}"
-        ) from None
+        line = f"study={study}: another process is running it; optstudy status study={study}"
+        raise UserError(line) from None
     except OSError as error:
         raise UserError(f"mlruns_dir={config.mlruns_dir}: can't be written: {error}") from error
-    try:
-        _cut_torn_line(journal)
+    with held:
+        # A full disk or a power cut can leave half a line, after which every load would raise.
+        if journal.is_file() and (content := journal.read_bytes()):
+            os.truncate(journal, content.rfind(b"\n") + 1)
         yield _storage(journal)
-    finally:
-        lock.release()
 
 
 def path(config: Config, study: str) -> Path:
@@ -255,9 +241,11 @@ def existing(config: Config) -> list[str]:
 def check_exists(config: Config, study: str) -> None:
     """Raise UserError, naming those there are, where a study has no journal."""
     if study not in (known := existing(config)):
-        there = ", ".join(known) or "none yet"
+        near = did_you_mean(study, known)  # quickstart-digits, where quickstart had to fall back
+        run = f"; optstudy run study={study}" if study in options("study") and not near else ""
+        there = f"run so far: {', '.join(known)}" if known else "none was yet"
         raise UserError(
-            f"study={study}: not run yet (run so far: {there}); optstudy run study={study}"
+            f"study={study}: not run in {path(config, study).parent.parent}{near}; {there}{run}"
         )
 
 
@@ -270,27 +258,15 @@ def is_running(config: Config, study: str) -> bool:
         return True
 
 
-class _AppendLock:
-    """Optuna's lock around one append; its default outlives a killed process for 30 s."""
-
-    def __init__(self, path: Path) -> None:
-        self.lock = FileLock(path)
-
-    def acquire(self) -> bool:
-        self.lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self.lock.release()
-
-
 def _storage(journal: Path) -> BaseStorage:
-    lock = _AppendLock(journal.with_suffix(".append.lock"))
-    return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]
-
-
-def _cut_torn_line(journal: Path) -> None:
-    # A full disk or a power cut can leave half a line, after which every load would raise.
-    if journal.is_file() and not (content := journal.read_bytes()).endswith(b"\n") and content:
-        with journal.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+    # Around each append; Optuna's own lock outlives a killed process for 30 s.
+    lock = FileLock(journal.with_suffix(".append.lock"))
+    backend = JournalFileBackend(str(journal), lock_obj=lock)  # type: ignore[arg-type]
+    try:
+        return JournalStorage(backend)  # which reads it all
+    except Exception as error:  # of whatever kind Optuna meets in lines that it didn't write
+        raise UserError(
+            f"study={journal.stem}: its journal {journal} is damaged "
+            f"({type(error).__name__}: {error}); put a backup of it in its place, or take another "
+            "name, study.name=…"
+        ) from error

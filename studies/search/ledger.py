@@ -36,8 +36,8 @@ from studies.search.workers import Task
 class Job:
     """A run under way: what was due, its task, and where it is written down.
 
-    `epochs` is the run's own. `trial` and `before` are None for a final run; `before` is the trial
-    as the journal had it when this training of it began, with the epochs of an interrupted one.
+    `epochs` is the run's own. `before` is its trial, or the one it retrains, as the journal had it
+    when this training began, with the epochs of an interrupted one. `trial` is None in a final run.
     """
 
     due: Due
@@ -45,8 +45,8 @@ class Job:
     run_id: str
     name: str
     epochs: int
-    trial: optuna.Trial | None = None
-    before: FrozenTrial | None = None
+    before: FrozenTrial
+    trial: optuna.Trial | None
 
 
 @dataclass(frozen=True)
@@ -75,23 +75,40 @@ class Ledger:
         if due.seed is None:
             trial = self._trial(arm, due.trial)
             due = Due(due.arm, trial.number)
-            before = self._stored(due)
-            suggested, seed = suggest(trial, arm.space), self.study.config.seed
+            phase, kind, seed = Phase.search, f"trial {due.trial}", self.study.config.seed
         else:
-            trial, before, seed = None, None, due.seed
-            suggested = journal.suggested(self._stored(due))
+            trial, phase, kind, seed = None, Phase.final, f"final seed {due.seed}", due.seed
+        assert due.trial is not None
+        before = self.arms[arm.name].get_trials(deepcopy=False)[due.trial]
+        suggested = before.user_attrs["suggested"] if trial is None else suggest(trial, arm.space)
         overrides = (*arm.base, *suggested, f"seed={seed}")
-        run_id, name, epochs = self._open_run(due, overrides, suggested)
-        phase = Phase.final if trial is None else Phase.search
-        task = Task(overrides, self.tags["data.fingerprint"], phase)
+        composed = compose(overrides)
+        config = typed(composed)
+        lr = tracking.compact(config.optimizer["lr"])
+        name = f"{due.arm}/{kind} · {config.optimizer['name']} {lr}"
+        tags = {
+            "arm": due.arm,
+            "phase": phase,
+            "trial": due.trial,
+            "suggested": json.dumps(suggested),
+            "mlflow.parentRunId": self.parent,
+        }
+        run_id = self.store.start(
+            self.experiment,
+            name,
+            params=flat(composed),
+            tags={**self.tags, **tags},
+            texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
+        )
         if trial is not None:
             journal.begin(trial, overrides, suggested, run_id)
-        return Job(due, task, run_id, name, epochs, trial, before)
+        task = Task(overrides, self.tags["data.fingerprint"], phase)
+        return Job(due, task, run_id, name, config.trainer.epochs, before, trial)
 
     def stops(self, job: Job, epoch: Epoch) -> bool:
         """Write down an epoch; whether the pruner ends the run there."""
         self.store.log(job.run_id, epoch)
-        if job.trial is None or job.before is None:
+        if job.trial is None:
             return False
         at_its_end = epoch.reached or epoch.epoch == job.epochs  # complete then, never pruned
         return journal.stops(
@@ -123,47 +140,19 @@ class Ledger:
         opened = self.arms[arm.name]
         stored = journal.snapshot(opened)
         place = stored.begun if number is None else number
-        seed = _seed(f"{self.study.config.seed} {arm.name} {place}")
+        identity = f"{self.study.config.seed} {arm.name} {place}"
+        seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4])
         design = self.designs.get(arm.name)
         if design is not None:  # every value is in the design, nothing is left to sample
             opened.sampler = optuna.samplers.RandomSampler(seed=seed)
         else:
             opened.sampler = instantiate(arm.policy("sampler").build)(seed=seed)
         if number is not None:
-            return optuna.Trial(opened, self._stored(Due(arm.name, number))._trial_id)
+            return optuna.Trial(opened, stored.trials[number]._trial_id)
         waiting = any(trial.state == TrialState.WAITING for trial in stored.trials)
         if design is not None and not waiting:  # one that waits was enqueued just before a kill
             opened.enqueue_trial(design[place])
         return opened.ask()
-
-    def _stored(self, due: Due) -> FrozenTrial:
-        assert due.trial is not None
-        return self.arms[due.arm].get_trials(deepcopy=False)[due.trial]
-
-    def _open_run(
-        self, due: Due, overrides: Sequence[str], suggested: list[str]
-    ) -> tuple[str, str, int]:
-        """A run in MLflow: its id, its name there, and its number of epochs."""
-        composed = compose(overrides)
-        config = typed(composed)
-        kind = f"trial {due.trial}" if due.seed is None else f"final seed {due.seed}"
-        lr = tracking.compact(config.optimizer["lr"])
-        name = f"{due.arm}/{kind} · {config.optimizer['name']} {lr}"
-        tags = {
-            "arm": due.arm,
-            "phase": Phase.search if due.seed is None else Phase.final,
-            "trial": due.trial,
-            "suggested": json.dumps(suggested),
-            "mlflow.parentRunId": self.parent,
-        }
-        run_id = self.store.start(
-            self.experiment,
-            name,
-            params=flat(composed),
-            tags={**self.tags, **tags},
-            texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
-        )
-        return run_id, name, config.trainer.epochs
 
 
 def open_ledger(
@@ -182,7 +171,8 @@ def open_ledger(
     stored = journal.snapshots(storage)
     check_same_experiment(study.name, definitions, {n: arm.definition for n, arm in stored.items()})
     experiment = store.experiment(study.name)
-    named = [run_id for arm in stored.values() for run_id in arm.runs]
+    runs = [pair for arm in stored.values() for pair in arm.runs.items()]
+    named = [run_id for run_id, trial in runs if trial is None or trial.state.is_finished()]
     parents, others = study_runs(store, experiment)
     check_has_runs(study, named, others, store)
     # Of killed processes: runs that were under way, or that ended a moment before the journal was
@@ -190,12 +180,12 @@ def open_ledger(
     for run_id in {*others, *parents[1:]} - set(named):
         store.discard(run_id)
     budget = study.budget
-    asked = {"trials": budget.trials, "finals": budget.finals, "question": budget.question}
+    asked = {key: getattr(budget, key) for key in ("trials", "finals", "question", "contrasts")}
     asked |= {"cut": None}
     arms = {}
     for arm in study.arms:
-        own = {"contrasts": budget.contrasts, "definition": definitions[arm.name]}
-        arms[arm.name] = journal.open_arm(storage, study.name, arm.name, asked | own)
+        attributes = asked | {"definition": definitions[arm.name]}
+        arms[arm.name] = journal.open_arm(storage, study.name, arm.name, attributes)
         arms[arm.name].pruner = instantiate(arm.policy("pruner")["build"])
     tags = environment() | {
         "study": study.name,
@@ -203,17 +193,11 @@ def open_ledger(
         "data.fingerprint": dataset.fingerprint,
     }
     tags |= {"data.fallback": study.fallback} if study.fallback else {}
-    parent = parents[0] if parents else _begin(study, store, experiment, tags)
-    return Ledger(study, arms, designs, store, experiment, parent, tags)
-
-
-def _begin(study: Study, store: tracking.Store, experiment: str, tags: Mapping[str, str]) -> str:
-    """The study's own run in MLflow, made."""
-    question = study.budget.question
-    own = {"phase": "study", "question": question, "command": study.command}
-    run_id = store.start(experiment, f"study {study.name}", params={}, tags={**tags, **own})
-    store.note(run_id, question)
-    return run_id
+    if not parents:
+        own = {"phase": "study", "question": budget.question, "command": study.command}
+        parents = [store.start(experiment, f"study {study.name}", params={}, tags=tags | own)]
+        store.note(parents[0], budget.question)
+    return Ledger(study, arms, designs, store, experiment, parents[0], tags)
 
 
 def clock(ledger: Ledger, arm: str, seconds: float) -> None:
@@ -234,12 +218,9 @@ def cut(ledger: Ledger, seconds: float) -> None:
 
 def study_runs(store: tracking.Store, experiment: str) -> tuple[list[str], list[str]]:
     """What MLflow holds of a study, oldest first: its own runs (one), and all the others."""
-    parents: list[str] = []
-    others: list[str] = []
-    for run in store.runs(experiment):
-        own = run.data.tags.get("phase") == "study"
-        (parents if own else others).append(run.info.run_id)
-    return parents, others
+    phases = {run.info.run_id: run.data.tags.get("phase") for run in store.runs(experiment)}
+    parents = [run_id for run_id, phase in phases.items() if phase == "study"]
+    return parents, [run_id for run_id in phases if run_id not in parents]
 
 
 def check_has_journal(study: Study, store: tracking.Store) -> None:
@@ -266,7 +247,3 @@ def check_has_runs(
             f"aren't in MLflow; to have them back: MLFLOW_TRACKING_URI={store.uri} mlflow runs "
             f"restore --run-id {lost[0]} …; or take another name: study.name=…"
         )
-
-
-def _seed(identity: str) -> int:
-    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4])

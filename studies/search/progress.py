@@ -28,21 +28,15 @@ def next_due(
     new trial of the arm that has fewest, so that all arms advance together; then, for every arm
     whose search has ended, the final runs on `seeds`.
     """
-    interrupted = [Due(arm.name, trial.number) for arm in arms for trial in arm.interrupted]
-    for due in interrupted:
-        if due not in under_way:
-            return due
     searching = [arm for arm in arms if arm.begun < arm.trials_asked]
+    # A trial under way may still become the best.
+    searched = [(arm, arm.best) for arm in arms if arm.best is not None and not arm.interrupted]
+    due = [Due(arm.name, trial.number) for arm in arms for trial in arm.interrupted]
     if searching:
-        return Due(min(searching, key=lambda arm: arm.begun).name, None)
-    for arm in arms:
-        if arm.best is None or arm.interrupted:  # a trial under way may still become the best
-            continue
-        for seed in seeds:
-            due = Due(arm.name, arm.best.number, seed)
-            if seed not in arm.finals and due not in under_way:
-                return due
-    return None
+        due.append(Due(min(searching, key=lambda arm: arm.begun).name, None))
+    for arm, best in searched:
+        due += [Due(arm.name, best.number, seed) for seed in seeds if seed not in arm.finals]
+    return next((run for run in due if run not in under_way), None)
 
 
 def missing(arm: StoredArm) -> int:

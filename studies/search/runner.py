@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Generic
 
 from optuna.trial import TrialState
@@ -103,8 +104,7 @@ class Coordinator(Generic[W]):
             case Lost():
                 worker.stop()  # what is left of it
                 self.pool.remove(worker)
-                if worker in self.idle:
-                    self.idle.remove(worker)
+                self.idle = [other for other in self.idle if other is not worker]
                 return self._lose(self.jobs.pop(worker, None), report.reason)
         return None
 
@@ -129,15 +129,12 @@ class Coordinator(Generic[W]):
 
     @property
     def study(self) -> Study:
-        """What is run."""
         return self.ledger.study
 
     def arms(self) -> list[StoredArm]:
-        """Every arm, as the journal has it."""
         return self.ledger.snapshots()
 
     def missing(self) -> int:
-        """Runs still to end."""
         return sum(missing(arm) for arm in self.arms())
 
     def worked(self) -> float:
@@ -153,8 +150,7 @@ class Coordinator(Generic[W]):
         """An estimate from the runs that have ended; None before the first."""
         if not self.seconds:
             return None
-        mean = sum(self.seconds) / len(self.seconds)
-        return mean * self.missing() / max(1, len(self.jobs))
+        return fmean(self.seconds) * self.missing() / max(1, len(self.jobs))
 
     def _next_due(self) -> Due | None:
         under_way = {job.due for job in self.jobs.values()}

@@ -28,6 +28,13 @@ class Range:
         low, high, x = (scale(v) for v in (self.low, self.high, value))
         return (x - low) / (high - low)
 
+    def at(self, place: float) -> float:
+        """The value that lies there."""
+        low, high = self.low, self.high
+        value = low * (high / low) ** place if self.log else low + (high - low) * place
+        within = min(max(value, low), high)  # rounding may step just outside
+        return round(within) if self.whole else float(within)
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -107,26 +114,23 @@ def parse_ranges(key: str, declared: Mapping[str, Any]) -> dict[str, Range]:
 
     Raises UserError for an unknown or missing field, low ≥ high, or a log range from 0 or below.
     """
-    return {
-        f"{key}.{name}": _range(f"search_space.{key}.{name}", declared[name]) for name in declared
-    }
-
-
-def _range(where: str, fields: Mapping[str, Any]) -> Range:
-    try:
-        span = Range(**fields)
-    except TypeError:
-        allowed = "{low, high} and optionally log and whole (true or false)"
-        raise UserError(f"{where}={fields}: allowed is {allowed}") from None
-    for side in ("low", "high"):
-        value = getattr(span, side)
-        fits = is_number(value) and math.isfinite(value) and (not span.whole or value % 1 == 0)
-        check(f"{where}.{side}", value, fits, "a whole number" if span.whole else "a number")
-    if span.low >= span.high:
-        raise UserError(f"{where}.low={span.low}: allowed is below {where}.high={span.high}")
-    if span.log and span.low <= 0:
-        raise UserError(f"{where}.low={span.low}: allowed on a log scale is above 0")
-    return span
+    ranges: dict[str, Range] = {}
+    for tuned, fields in declared.items():
+        where = f"search_space.{key}.{tuned}"
+        try:
+            span = ranges[f"{key}.{tuned}"] = Range(**fields)
+        except TypeError:
+            allowed = "{low, high} and optionally log and whole (true or false)"
+            raise UserError(f"{where}={fields}: allowed is {allowed}") from None
+        for name, switch in (("log", span.log), ("whole", span.whole)):
+            check(f"{where}.{name}", switch, isinstance(switch, bool), "true or false")
+        for side, value in (("low", span.low), ("high", span.high)):
+            fits = is_number(value) and math.isfinite(value) and (not span.whole or value % 1 == 0)
+            check(f"{where}.{side}", value, fits, "a whole number" if span.whole else "a number")
+        check(f"{where}.low", span.low, span.low < span.high, f"below {where}.high={span.high}")
+        if span.log and span.low <= 0:
+            raise UserError(f"{where}.low={span.low}: allowed on a log scale is above 0")
+    return ranges
 
 
 def describe(space: Space) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from pipeline import train, trainer
-from pipeline.compose import compose, conf_dir, typed
+from pipeline.compose import compose, typed
 from pipeline.config import Config, Loss, Pixels, TrainerConfig
 from pipeline.data import Loader, Split
+from pipeline.options import conf_dir
 from pipeline.results import Epoch, Evaluation, Result
 from pipeline.trainer import evaluate  # itself, where a test puts another in its place
 

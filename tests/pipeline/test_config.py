@@ -7,9 +7,10 @@ import torch
 from recording import GROUPS, config_of, merged
 
 from pipeline import data, train
-from pipeline.compose import compose, flat, merge, options, typed
+from pipeline.compose import compose, flat, merge, typed
 from pipeline.data import DataSet
 from pipeline.errors import UserError
+from pipeline.options import options
 from pipeline.results import Outcome
 
 OPTIONS = [(group, name) for group in GROUPS for name in options(group)]

@@ -1,12 +1,15 @@
 """Class folders of images: what is read, and what is refused in one clear line."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from recording import config_of
 
 from pipeline import data
 from pipeline.config import DataConfig
@@ -36,9 +39,10 @@ def write_parts(root: Path, train: int = 20, test: int = 5) -> Path:
     return root
 
 
-def folder_config(root: Path | str, cache: Path) -> DataConfig:
-    build = {"_target_": "pipeline.data.image_folder.find", "_partial_": True, "root": str(root)}
-    return DataConfig(name="image_folder", root=str(root), build=build, cache=str(cache))
+def folder_config(root: Path | str, cache: Path, size: int | None = None) -> DataConfig:
+    build = {"_target_": "pipeline.data.image_folder.find", "_partial_": True}
+    build |= {"root": str(root), "size": size}
+    return DataConfig("image_folder", str(root), size, cache=str(cache), build=build)
 
 
 @pytest.fixture
@@ -204,6 +208,111 @@ def test_an_image_that_is_neither_rgb_nor_grey_is_refused(tmp_path: Path) -> Non
     assert "mode is RGBA, allowed is 8-bit RGB or grey" in refused(root, tmp_path)
 
 
+def test_of_several_frames_the_first_is_taken_and_that_is_said(
+    tmp_path: Path, prepare: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_parts(tmp_path / "images")
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(root / "test" / "dog" / "run.gif", save_all=True, append_images=frames[1:])
+    images = data.test_split(prepare(root)).images
+    assert (images == torch.tensor([255, 0, 0])).flatten(1).all(1).sum() == 1
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        f"warning: 1 of 76 images have further frames, such as {root}/test/dog/run.gif: "
+        "the first is taken"
+    ]
+
+
+# Photos: data.size
+
+
+def write_photos(root: Path) -> Path:
+    """Wide, high and square ones: green in the square around their center, elsewhere red."""
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for width, height in ((60, 20), (20, 60), (90, 30), (20, 20)):
+            photo = Image.new("RGB", (width, height), "red")
+            side = min(width, height)
+            box = ((width - side) // 2, (height - side) // 2)
+            photo.paste(Image.new("RGB", (side, side), "lime"), box)
+            photo.save(root / name / f"{width}x{height}.png")
+    return root
+
+
+def test_photos_of_several_sizes_become_the_center_of_each(tmp_path: Path) -> None:
+    config = folder_config(write_photos(tmp_path / "images"), tmp_path / "cache", size=8)
+    dataset = data.prepare(config)
+    assert dataset.shape == (8, 8, 3)
+    for split in (data.test_split(dataset), *data.search_splits(dataset, config)):
+        inside = split.images[:, 1:-1, 1:-1]  # at its border resizing mixes in what lies beyond
+        assert (inside == torch.tensor([0, 255, 0])).all()
+
+
+def test_a_photo_is_turned_upright_before_it_is_cropped(tmp_path: Path) -> None:
+    root = write_photos(tmp_path / "images")
+    turned = Image.new("RGB", (8, 8), "red")
+    turned.paste("blue", (0, 0, 8, 4))  # the upper half, which a quarter turn moves to the right
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned clockwise
+    turned.save(root / "cat" / "turned.png", exif=exif)
+    config = folder_config(root, tmp_path / "cache", size=8)
+    images = data.search_splits(data.prepare(config), config)[0].images.numpy()
+    expected = np.asarray(turned.rotate(-90))
+    assert any((image == expected).all() for image in images)
+
+
+def test_with_a_size_every_image_of_8_bits_becomes_rgb(tmp_path: Path) -> None:
+    root = write_photos(tmp_path / "images")
+    Image.new("L", (30, 40), 7).save(root / "cat" / "grey.png")
+    Image.new("RGBA", (30, 40)).save(root / "cat" / "alpha.png")
+    Image.new("CMYK", (30, 40)).save(root / "dog" / "inks.jpg")
+    assert data.prepare(folder_config(root, tmp_path / "cache", size=4)).shape == (4, 4, 3)
+    Image.fromarray(np.zeros((9, 9), np.uint16)).save(root / "dog" / "deep.png")
+    with pytest.raises(UserError, match=r"deep\.png .*its mode is I;16, allowed is 8-bit"):
+        data.prepare(folder_config(root, tmp_path / "cache", size=4))
+
+
+def test_without_a_size_the_error_names_it_as_the_way_out(tmp_path: Path) -> None:
+    assert "data.size=N makes all of them" in refused(write_photos(tmp_path / "images"), tmp_path)
+
+
+def test_another_size_is_another_fingerprint(tmp_path: Path) -> None:
+    root = write_parts(tmp_path / "images")
+    found = {data.prepare(folder_config(root, tmp_path / "c", n)).fingerprint for n in (2, 3, None)}
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("override", ["data.size=0", "data.size=-1"])
+def test_a_size_that_is_none_is_refused(override: str) -> None:
+    with pytest.raises(UserError, match=f"{override}: allowed is null, or a whole number ≥ 1"):
+        config_of("data=image_folder", override)
+
+
+def test_a_size_is_refused_where_the_data_set_takes_none() -> None:
+    with pytest.raises(UserError, match=r"data\.size=8: .* with data=image_folder"):
+        config_of("data=digits", "data.size=8")
+    assert config_of("data=image_folder", "data.size=8").data.build["size"] == 8
+
+
+# Test images that were trained on
+
+
+def test_test_images_among_the_training_images_are_counted_and_said_every_time(
+    tmp_path: Path, prepare: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_parts(tmp_path / "images")
+    for name, count in (("cat", 2), ("dog", 1)):
+        for i in range(count):  # under another class and name too
+            shutil.copy(root / "train" / "cat" / f"{i:04d}.png", root / "test" / name / f"{i}x.png")
+    warning = "warning: 3 of 18 test images (16.7 %) are in the training images too"
+    for _ in range(2):
+        assert prepare(root).repeated == 3
+        assert capsys.readouterr().err.splitlines()[-1] == warning
+    shutil.rmtree(root / "test")
+    shutil.copytree(root / "train", root / "test")
+    assert prepare(root).repeated == 60
+    assert "60 of 60 test images (100 %)" in capsys.readouterr().err
+
+
 def test_a_single_class_is_refused(tmp_path: Path) -> None:
     write_images(tmp_path / "images" / "cat", 5)
     assert "one class only (cat)" in refused(tmp_path / "images", tmp_path)
@@ -213,6 +322,18 @@ def test_test_classes_that_differ_are_refused(tmp_path: Path) -> None:
     root = write_parts(tmp_path / "images")
     write_images(root / "test" / "fox", 3)
     assert "differ in classes (fox)" in refused(root, tmp_path)
+
+
+def test_images_in_subfolders_of_a_class_are_refused_by_number_and_path(tmp_path: Path) -> None:
+    root = write_parts(tmp_path / "images")
+    (root / "test" / "dog" / "notes").mkdir()
+    (root / "test" / "dog" / "notes" / "readme.txt").write_text("dogs")
+    assert data.prepare(folder_config(root, tmp_path / "cache")).test_size == 15
+    write_images(root / "train" / "cat" / "siamese", 1)
+    write_images(root / "train" / "dog" / "hound" / "old", 2)
+    message = refused(root, tmp_path)
+    assert "images in subfolders of class folders (3, such as" in message
+    assert f"{root}/train/cat/siamese/0000.png); allowed is train/<class>/*" in message
 
 
 def test_a_test_folder_without_train_is_refused(tmp_path: Path) -> None:

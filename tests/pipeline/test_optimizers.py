@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from recording import merged
 
 from pipeline import train
-from pipeline.compose import options, typed
+from pipeline.compose import typed
+from pipeline.options import options
 
 Vector = npt.NDArray[np.float64]
 Rule = Callable[[Sequence[float], DictConfig], Vector]

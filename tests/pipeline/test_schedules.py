@@ -7,9 +7,9 @@ import pytest
 from recording import config_of, noting
 
 from pipeline import schedules, train
-from pipeline.compose import options
 from pipeline.data import DataSet
 from pipeline.errors import UserError
+from pipeline.options import options
 from pipeline.results import Epoch
 
 CASES: list[tuple[Callable[..., float], dict[str, float], int, dict[int, float]]] = [

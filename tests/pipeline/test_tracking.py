@@ -280,7 +280,7 @@ def _open_and_log(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_processes_may_open_a_fresh_store_at_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # MLflow takes seconds to import
     processes = [context.Process(target=_open_and_log, args=(tmp_path,)) for _ in range(2)]
     for process in processes:
         process.start()

@@ -248,7 +248,7 @@ def test_a_non_finite_loss_ends_the_run_before_its_update() -> None:
     with torch.no_grad():
         next(model.parameters()).fill_(torch.inf)
     run = Recorded(model, split(12), batch_size=4, epochs=2)
-    assert run.records == [Diverged(epoch=1, step=0)]
+    assert run.records == [Diverged(step=0)]
     assert run.gradients == [] and len(run.rows) == 1
 
 
@@ -268,7 +268,7 @@ def test_a_divergence_keeps_the_weights_of_the_last_update() -> None:
 
 def test_a_non_finite_validation_loss_is_a_divergence() -> None:
     run = Recorded(network(), split(12), lr=1e38, pixels=Pixels.raw, epochs=3)
-    assert run.records == [Diverged(epoch=1, step=1)]
+    assert run.records == [Diverged(step=1)]
 
 
 # Runs
@@ -366,7 +366,7 @@ def test_only_a_final_run_opens_the_test_images(digits: DataSet, tmp_path: Path)
 
 def test_a_final_run_opens_the_test_images(digits: DataSet, tmp_path: Path) -> None:
     dataset = without_test_images(digits, tmp_path / "cache")
-    with pytest.raises(UserError, match="can't read the test images"):
+    with pytest.raises(UserError, match=r"can't read .*test_images\.npy"):
         train.run(configured(), dataset, phase=Phase.final)
 
 

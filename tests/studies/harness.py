@@ -102,6 +102,12 @@ def planned(*overrides: str) -> Study:
     return plan(list(overrides))
 
 
+def budgeted(study: Study, trials: int, finals: int) -> Study:
+    """The study with another budget, not planned again for it."""
+    budget = replace(study.budget, trials=trials, finals=finals)
+    return replace(study, config=replace(study.config, study=budget))
+
+
 def at(study: Study, mlruns: Path) -> Study:
     """The study with its state in `mlruns`, and one worker."""
     return replace(study, config=replace(study.config, mlruns_dir=str(mlruns), workers=1))

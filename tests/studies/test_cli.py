@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from harness import environment, in_process, logged, one_line, optstudy, own_yaml, started
 
-from pipeline.compose import options
+from pipeline.options import options
 from pipeline.tracking import Store
 from studies import cli
 
@@ -100,7 +100,7 @@ def test_train_prints_plain_lines_and_ends_with_its_run(say: Callable[..., Answe
 
 def test_a_multirun_makes_every_combination(say: Callable[..., Answer], user: Path) -> None:
     grid = ("optimizer=sgd,adam", "model=mlp,mlp_batchnorm")
-    status, _, _ = say("train", "-m", *grid, "trainer.epochs=1", "data=digits")
+    status, _, _ = say("train", "data=digits", "-m", *grid, "trainer.epochs=1")
     assert status == 0
     store = Store(None, "mlruns")
     found = store.runs(store.find_experiment("train"))
@@ -194,7 +194,7 @@ def test_quickstart_falls_back_to_digits_and_says_so(
 def test_digits_that_were_asked_for_are_no_fallback(
     say: Callable[..., Answer], in_process: None, user: Path
 ) -> None:
-    status, out, _ = say(*FALLBACK, "data=digits", "study.finals=0")
+    status, out, _ = say(*FALLBACK[:3], *FALLBACK[4:], "data=digits", "study.finals=0")
     assert status == 0 and "NOT CIFAR10" not in out
     runs = logged(user / "mlruns", "quickstart")
     assert not any("data.fallback" in run.data.tags for run in runs.values())
@@ -228,7 +228,12 @@ def test_a_failed_trial_is_said_and_the_exit_status_is_1(
         (["train", "optimizer=adm"], 1, ["optimizer=adm", "did you mean adam"]),
         (["train", "optimizer.lr=-1"], 1, ["optimizer.lr=-1"]),
         (["train", "trainer.epochs=0"], 1, ["trainer.epochs=0", "≥ 1"]),
-        (["train", "optimiser=adam"], 1, ["optimiser"]),
+        (["train", "optimiser=adam"], 1, ["optimiser", "did you mean optimizer"]),
+        (["train", "adam"], 1, ["adam", "did you mean optimizer=adam"]),
+        (["train", "optimizer=sgd,adam"], 1, ["optimizer=sgd,adam", "train -m"]),
+        (["train", "study=quickstart"], 1, ["optstudy run study=quickstart"]),
+        (["train", "--config-name=foo"], 1, ["--config-name=foo", "--config-dir"]),
+        (["train", "seed=1", "seed=2"], 1, ["seed=2", "seed=1"]),
         (["data", "data=digit"], 1, ["data=digit", "did you mean digits"]),
         (["status", "study=nothing"], 1, ["study=nothing", "optstudy run"]),
         (["status"], 1, ["no study has been run yet"]),
@@ -246,6 +251,11 @@ def test_bad_input_is_one_line(
     found, _, err = say(*arguments)
     assert found == status
     one_line(err, *named)
+
+
+def test_help_and_version_are_verbs_too(say: Callable[..., Answer]) -> None:
+    assert say("help", "train") == say("train", "--help")
+    assert re.fullmatch(r"optstudy \d+\.\d+\.\d+\n", say("--version")[1])
 
 
 @pytest.fixture(scope="module")

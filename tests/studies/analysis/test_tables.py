@@ -16,8 +16,8 @@ from building import Row
 from harness import one_line
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
+from recording import config_of
 
-from pipeline.compose import compose, typed
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.results import Epoch, Evaluation, Outcome, Result, worth
@@ -67,7 +67,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Confi
     store.start(store.experiment("s"), "plain/trial 9", params={"seed": 3}, tags=tags)
     store.start(store.experiment("s"), "study s", params={}, tags={"phase": "study"})
     store.experiment("empty")
-    return typed(compose([f"mlruns_dir={folder}"]))
+    return config_of(f"mlruns_dir={folder}")
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ question: What does 80 % take at each batch size?
 arms:
   b16: [trainer.batch_size=16, trainer.epochs=3]
   b128: [trainer.batch_size=128, trainer.epochs=8]
-  full: [trainer.batch_size=full, trainer.epochs=40]
+  full: [trainer.batch_size=full, trainer.epochs=15]
 fixed:
   - data=digits
   - search_space.optimizer.lr.low=1e-1
@@ -36,10 +36,10 @@ fixed:
   - trainer.checks=5
 search:
   optimizer: given
-trials: 3
+trials: 2
 finals: 2
 """
-LIMITS = {"b16": 3, "b128": 8, "full": 40}
+LIMITS = {"b16": 3, "b128": 8, "full": 15}
 
 LOOKED = """
 name: looked
@@ -51,7 +51,7 @@ fixed: [data=digits, optimizer=momentum, trainer.epochs=2, trainer.internals=tru
 search:
   optimizer: given
 contrasts: [[batchnorm, plain]]
-trials: 2
+trials: 1
 finals: 2
 """
 
@@ -121,7 +121,7 @@ class TestAStudyOfATarget:
     def test_ends_a_run_where_it_reaches_the_target(self, aimed: Ended) -> None:
         runs = aimed.evidence.trials
         there = runs[runs["target_steps"].notna()]
-        assert len(there) > 6
+        assert 6 < len(there) < len(runs)
         assert there["target_steps"].tolist() == there["steps"].tolist()
         assert (there["val_accuracy"] >= 0.8).all()
         missed = runs[runs["target_steps"].isna()]

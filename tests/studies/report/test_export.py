@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from building import evidence, final, trial
 from harness import one_line
+from recording import config_of
 
-from pipeline.compose import compose, typed
 from pipeline.config import FORMATS
 from pipeline.errors import UserError
 from studies.report import export
@@ -115,7 +115,7 @@ def test_an_interrupted_export_leaves_the_file_of_before_and_no_half_one(
 
 
 def test_exports_go_to_out_or_beside_the_stores(tmp_path: Path) -> None:
-    given = typed(compose([f"out={tmp_path}/paper", f"mlruns_dir={tmp_path}"]))
-    usual = typed(compose([f"mlruns_dir={tmp_path}"]))
+    given = config_of(f"out={tmp_path}/paper", f"mlruns_dir={tmp_path}")
+    usual = config_of(f"mlruns_dir={tmp_path}")
     assert export.exports(given, "s") == tmp_path / "paper"
     assert export.exports(usual, "s") == tmp_path / "exports" / "s"

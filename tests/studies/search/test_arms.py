@@ -7,8 +7,9 @@ import pytest
 import yaml
 from harness import TINY, one_line, own_yaml, planned
 
-from pipeline.compose import compose, conf_dir, flat, options
+from pipeline.compose import compose, flat
 from pipeline.errors import UserError
+from pipeline.options import conf_dir, options
 from studies.search.arms import Arm, check_same_experiment, plan
 from studies.search.designs import grid, names
 from studies.search.search_space import Range, suggest
@@ -346,7 +347,7 @@ def test_where_a_samplers_code_lies_is_no_part_of_an_experiment() -> None:
     stored["plain"]["sampler"] = {"name": "qmc", "design": moved | {"points": 4}}
     with pytest.raises(UserError) as error:
         check_same_experiment("quickstart", asked, stored)
-    one_line(error.value, "sampler=", "points")
+    one_line(error.value, "sampler.design.points=4")
 
 
 def test_a_definition_names_no_code() -> None:

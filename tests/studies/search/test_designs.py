@@ -9,9 +9,9 @@ import pytest
 from harness import finish, one_line, opened, planned, trials
 from test_search_space import OPTIMIZER, WIDTH
 
-from pipeline.compose import options
 from pipeline.data import DataSet
 from pipeline.errors import UserError
+from pipeline.options import options
 from studies.search import journal
 from studies.search.arms import Study
 from studies.search.designs import Point, grid, names, sobol

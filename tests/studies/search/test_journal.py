@@ -10,23 +10,25 @@ import optuna
 import pytest
 from harness import one_line
 from optuna.trial import FrozenTrial, TrialState
+from recording import config_of
 
-from pipeline.compose import compose, typed
 from pipeline.config import Config
 from pipeline.errors import UserError
 from studies.search import journal as storage
 
+MADE = {"definition": {}, "trials": 2, "finals": 0}  # attributes of an arm
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return typed(compose([f"mlruns_dir={tmp_path}"]))
+    return config_of(f"mlruns_dir={tmp_path}")
 
 
 @pytest.fixture
 def journal(config: Config) -> Iterator[Path]:
     """A journal with two trials in it."""
     with storage.writing(config, "some") as kept:
-        study = storage.open_arm(kept, "some", "arm", {"definition": {}})
+        study = storage.open_arm(kept, "some", "arm", MADE)
         study.ask()
         study.ask()
     yield storage.path(config, "some")
@@ -98,7 +100,7 @@ def test_a_look_writes_nothing(config: Config, tmp_path: Path) -> None:
 
 def test_a_journal_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    config = typed(compose([f"mlruns_dir={tmp_path}/file/below"]))
+    config = config_of(f"mlruns_dir={tmp_path}/file/below")
     with pytest.raises(UserError) as error, storage.writing(config, "some"):
         pass
     one_line(error.value, f"mlruns_dir={tmp_path}/file/below", "can't be written")
@@ -169,3 +171,29 @@ class TestAPruningDecision:
         before = study.get_trials()[0]
         assert not storage.stops(trial, before, 1, 0.1, may=True)
         assert not storage.stops(trial, before, 2, 0.1, may=False)
+
+
+@pytest.mark.parametrize("line", ["garbage\n", '{"broken\n', '{"op_code": 99}\n'])
+def test_a_damaged_journal_is_one_line_that_names_it(
+    line: str, config: Config, journal: Path
+) -> None:
+    with journal.open("a") as file:
+        file.write(line)
+    with pytest.raises(UserError) as error:
+        storage.read(config, "some")
+    one_line(error.value, "study=some", journal, "damaged", "backup")
+
+
+def test_a_study_not_run_is_told_from_one_under_another_name(config: Config, journal: Path) -> None:
+    with pytest.raises(UserError) as error:
+        storage.check_exists(config, "somme")
+    one_line(error.value, "study=somme", "did you mean some", config.mlruns_dir)
+    assert "optstudy run" not in str(error.value)  # there is no such study to run
+    with pytest.raises(UserError, match="optstudy run study=pixels"):
+        storage.check_exists(config, "pixels")
+
+
+def test_an_arm_killed_while_it_was_made_is_none(config: Config) -> None:
+    with storage.writing(config, "some") as kept:
+        storage.open_arm(kept, "some", "arm", {"definition": {}})
+    assert storage.read(config, "some") == {}

@@ -1,27 +1,31 @@
 """Running a study: its budget, its interruptions, its failures.
 
-One study goes through the real command line with real workers, and is struck at every stage; all
-others run in this process.
+One study is struck at every stage, and goes on from the command line with real workers; all others
+run in this process.
 """
 
 import contextlib
+import io
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from harness import (
     TINY,
+    budgeted,
     curve,
     finish,
     gathered,
     logged,
     names,
     one_line,
+    opened,
     own_yaml,
     planned,
     started,
@@ -31,11 +35,13 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import train
-from pipeline.compose import compose, options, typed
+from pipeline.compose import compose, typed
 from pipeline.data import DataSet
 from pipeline.errors import UserError
+from pipeline.options import options
 from pipeline.results import Epoch
 from pipeline.tracking import Store
+from studies.commands.run import main
 from studies.search.arms import Arm, Study, plan
 from studies.search.journal import STATES
 
@@ -59,27 +65,30 @@ class Struck:
     interrupt_stderr: str
     after_interrupt: dict[str, Sequence[FrozenTrial]]
     open_runs: list[Run]
-    status: int
     stderr: str
     done: dict[str, Sequence[FrozenTrial]]
     runs: dict[str, Run]
 
 
-def start(folder: Path) -> "subprocess.Popen[str]":
-    return started(folder, "run", "study=line", "workers=2")
-
-
-def wait_for_a_run(process: "subprocess.Popen[str]") -> None:
-    """Return when the first run has ended, the next ones being under way."""
+def wait_for_two_runs(process: "subprocess.Popen[str]") -> None:
+    """Return when the second run has ended, the next ones being under way."""
     assert process.stdout is not None and process.stderr is not None
     for line in process.stdout:
-        if line.startswith("["):
+        if line.startswith("[2/"):
             return
     raise AssertionError(process.stderr.read())
 
 
+def killed(study: Study, digits: DataSet, mlruns: Path) -> None:
+    """Run a study until one run has ended and the next is under way; then `kill -9`."""
+    with opened(study, digits, mlruns) as coordinator:
+        for _ in coordinator.run():
+            if coordinator.seconds and coordinator.jobs:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.fixture(scope="module")
-def struck(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Struck]:
+def struck(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, digits: DataSet) -> Struck:
     folder = tmp_path_factory.mktemp("struck")
     (folder / "mlruns").mkdir()
     shutil.copy(empty_store, folder / "mlruns")
@@ -91,37 +100,39 @@ def struck(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
     def journal() -> dict[str, Sequence[FrozenTrial]]:
         return {arm: trials(study, mlruns, arm) for arm in ARMS}
 
-    processes: list[subprocess.Popen[str]] = []
+    # 1: killed. Forked, as the imports of a process of its own take seconds and change no kill.
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=killed, args=(study, digits, mlruns))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    after_kill = journal()
+
+    # 2: Ctrl-C, which every process of the terminal gets
+    terminal = started(folder, "run", "study=line", "workers=2")
     try:
-        processes.append(start(folder))  # 1: everything is killed
-        wait_for_a_run(processes[-1])
-        os.killpg(processes[-1].pid, signal.SIGKILL)
-        processes[-1].wait()
-        after_kill = journal()
-
-        processes.append(start(folder))  # 2: Ctrl-C, which every process of the terminal gets
-        wait_for_a_run(processes[-1])
-        os.killpg(processes[-1].pid, signal.SIGINT)
-        _, interrupt_stderr = processes[-1].communicate(timeout=60)
-        after_interrupt = journal()
-        open_runs = [r for r in logged(mlruns, "line").values() if r.info.status != "FINISHED"]
-
-        processes.append(start(folder))  # 3: to the end
-        _, stderr = processes[-1].communicate(timeout=200)
+        wait_for_two_runs(terminal)
+        os.killpg(terminal.pid, signal.SIGINT)
+        _, interrupt_stderr = terminal.communicate(timeout=60)
     finally:
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    yield Struck(
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(terminal.pid, signal.SIGKILL)
+    after_interrupt = journal()
+    open_runs = [r for r in logged(mlruns, "line").values() if r.info.status != "FINISHED"]
+
+    # 3: to the end, the workers alone in processes of their own
+    stderr = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stderr(stderr):
+        main(["study=line", "workers=1"])  # exits where a run has failed
+    return Struck(
         folder,
         study,
         after_kill,
-        processes[1].returncode,
+        terminal.returncode,
         interrupt_stderr,
         after_interrupt,
         open_runs,
-        processes[2].returncode,
-        stderr,
+        stderr.getvalue(),
         journal(),
         logged(mlruns, "line"),
     )
@@ -185,12 +196,11 @@ class TestAStudyStruckAtEveryStage:
                     assert logged_ == [getattr(epoch, metric) for epoch in seen]
 
     def test_ends_well(self, struck: Struck) -> None:
-        assert (struck.status, struck.stderr) == (0, "optstudy: loading PyTorch and MLflow …\n")
+        assert struck.stderr == ""
 
     def test_ctrl_c_is_one_line_that_says_how_to_go_on(self, struck: Struck) -> None:
         assert struck.interrupt_status == 1
-        _, *said = struck.interrupt_stderr.splitlines()  # after what is being loaded
-        one_line("\n".join(said), "interrupted", "optstudy run study=line workers=2")
+        one_line(struck.interrupt_stderr, "interrupted", "optstudy run study=line workers=2")
 
     def test_ctrl_c_marks_the_open_runs(self, struck: Struck) -> None:
         marks = {(run.info.status, run.data.tags["outcome"]) for run in struck.open_runs}
@@ -221,10 +231,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory, digits: DataSet) -> Grown:
     mlruns = tmp_path_factory.mktemp("grown")
 
     def ended(trials: int, finals: int) -> list[str]:
-        study = planned(*QUICK)
-        assert study.config.study is not None
-        budget = replace(study.config.study, trials=trials, finals=finals)
-        return finish(replace(study, config=replace(study.config, study=budget)), digits, mlruns)
+        return finish(budgeted(planned(*QUICK), trials, finals), digits, mlruns)
 
     return Grown(mlruns, ended(2, 1), ended(2, 1), ended(2, 2), ended(3, 2))
 
@@ -323,8 +330,7 @@ class TestABudget:
 
 
 def test_a_diverged_trial_is_told_so_and_has_no_finals(digits: DataSet, mlruns: Path) -> None:
-    overrides = ("optimizer.lr=1e30", "study.trials=2", "study.finals=2")
-    study = planned(*QUICK, *overrides)
+    study = budgeted(planned(*QUICK, "optimizer.lr=1e30"), trials=2, finals=2)
     study = replace(study, arms=study.arms[:1])
     ended = finish(study, digits, mlruns)
     assert [end.rpartition(" · ")[2] for end in ended] == ["diverged", "diverged"]
@@ -380,10 +386,8 @@ def tiny(study: Study) -> Study:
         changed = ("data=digits", "trainer.epochs=1", f"trainer.batch_size={fits}")
         return replace(arm, base=(*arm.base, *changed), samples=samples)
 
-    assert study.config.study is not None
-    budget = replace(study.config.study, trials=1, finals=0)
     arms = tuple(short(arm) for arm in study.arms)
-    return replace(study, arms=arms, config=replace(study.config, study=budget))
+    return budgeted(replace(study, arms=arms), trials=1, finals=0)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import InlineWorker, finish, gathered, one_line, opened, planned, trials
+from harness import InlineWorker, budgeted, finish, gathered, one_line, opened, planned, trials
 from optuna.trial import TrialState
 
 from pipeline.data import DataSet
@@ -18,7 +18,7 @@ from studies.search.workers import LocalWorker, Lost, Ready, Task
 
 pytestmark = pytest.mark.slow  # every test runs a study, or a process
 
-QUICK = ("study=quickstart", "data=digits", "trainer.epochs=1", "study.trials=1")
+QUICK = ("study=quickstart", "data=digits", "trainer.epochs=1")
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_run_whose_worker_is_lost_is_trained_again(
     deaths: int, digits: DataSet, mlruns: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Mortal, "deaths", deaths)
-    study = planned(*QUICK, "study.finals=1")
+    study = budgeted(planned(*QUICK), trials=1, finals=1)
     with opened(study, digits, mlruns, Mortal) as coordinator:
         ended = [end for end in coordinator.run() if end is not None]
     assert [end.outcome for end in ended] == ["complete"] * 4
@@ -91,7 +91,7 @@ def test_a_run_that_costs_too_many_workers_fails_alone(
     digits: DataSet, mlruns: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Mortal, "deaths", LOSSES + 1)
-    study = planned(*QUICK, "study.finals=0")
+    study = budgeted(planned(*QUICK), trials=1, finals=0)
     ended = finish(study, digits, mlruns, Mortal)
     assert [end.rpartition(" · ")[2] for end in ended] == ["failed", "complete"]
     failed, complete = (trials(study, mlruns, arm.name)[0] for arm in study.arms)
@@ -133,6 +133,7 @@ def test_optuna_is_asked_only_once_a_worker_is_ready(digits: DataSet, mlruns: Pa
             return super().receive()
 
     begun: list[int] = []
-    with opened(planned(*QUICK, "study.finals=0"), digits, mlruns, Slow) as coordinator:
+    study = budgeted(planned(*QUICK), trials=1, finals=0)
+    with opened(study, digits, mlruns, Slow) as coordinator:
         list(coordinator.run())
     assert begun[0] == 0
