@@ -28,10 +28,8 @@ def main(arguments: list[str]) -> None:
     store = Store(config.tracking.uri, config.mlruns_dir)
     with journal.writing(config, name):  # whoever runs it has to end first
         experiment, folder = store.find_experiment(name), exports(config, name)
-        runs = len(store.runs(experiment))
-        said = (
-            f"study {name}: {count(runs, 'run')} in MLflow, {journal.path(config, name)}, {folder}"
-        )
+        runs = count(len(store.runs(experiment)), "run")
+        said = f"study {name}: {runs} in MLflow, {journal.path(config, name)}, {folder}"
         if "--yes" not in arguments and not _agreed(said):
             raise UserError("nothing removed")
         store.remove(experiment)
