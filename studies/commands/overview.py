@@ -93,6 +93,10 @@ def status(study: str, arms: Sequence["StoredArm"], alive: bool, width: int) -> 
     note = f"stopped; {count(left, 'run')} missing: optstudy run …" if left else "done"
     if alive:
         note = f"running; {count(left, 'run')} to go"
+    if arms and (cut := arms[0].cut):
+        note += (
+            f" (study.hours={cut['hours']:g} ended the search, {cut['trials']} trials were asked)"
+        )
     return Group(Text(f"study {study}: {note}", style="italic"), standing(arms, width, alive))
 
 

@@ -111,6 +111,13 @@ def test_status_says_what_is_missing_and_whether_it_runs(
     assert under_way == ((alive, not alive) if arm.interrupted else (False, False))
 
 
+def test_status_says_that_time_ended_a_search() -> None:
+    arm = stored(trials=2, finals=1)
+    late = replace(arm, attributes={**arm.attributes, "cut": {"hours": 0.5, "trials": 40}})
+    title, *_ = lines(overview.status("s", [late], False, 120), 120)
+    assert title == "study s: done (study.hours=0.5 ended the search, 40 trials were asked)"
+
+
 def test_the_summary_joins_what_was_tuned_and_leaves_out_what_is_not_there() -> None:
     runs = [trial("a", 0, 0.5, **{"optimizer.lr": 0.25}), final("a", 0, 1, 0.4)]
     runs += [final("a", 0, 2, 0.6), trial("b", 0, None, outcome="diverged")]
