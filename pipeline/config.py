@@ -115,7 +115,8 @@ class StudyConfig:
     `search` maps an override key to its choices: a list (`optimizer: [sgd, adam]`), or `given`
     for whatever the arm sets. Each choice brings the ranges its own YAML declares under
     `search_space`. `contrasts` are the pairs of arms the question is about, `[a, b]` for a against
-    b; without any the answer compares the best arm with the next and the last.
+    b; without any the answer compares the best arm with the next and the last. After `hours` of
+    work, restarts included, no more trials are asked for than every arm gets.
     """
 
     name: str = MISSING
@@ -125,6 +126,7 @@ class StudyConfig:
     search: dict[str, Any] = field(default_factory=dict)
     trials: int = MISSING
     finals: int = MISSING
+    hours: float | None = None
     contrasts: list[list[str]] = field(default_factory=list)
     fallback: list[str] = field(default_factory=list)
 
@@ -144,6 +146,8 @@ class StudyConfig:
         check("study.name", self.name, free, f"any but {', '.join(RESERVED)}, which MLflow holds")
         check("study.trials", self.trials, self.trials >= 1, "a whole number ≥ 1, per arm")
         check("study.finals", self.finals, self.finals >= 0, "a whole number ≥ 0, seeds per arm")
+        lasting = self.hours is None or 0 < self.hours < math.inf
+        check("study.hours", self.hours, lasting, "a number > 0, or null")
 
 
 @dataclass

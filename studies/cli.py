@@ -1,18 +1,12 @@
 """The command `optstudy`: help, dispatch, and a user's errors as one line.
 
 A verb is a module of studies.commands: its `main` takes the arguments, its docstring is its
---help. Help is read without importing it, so it answers at once.
+--help. Help is read without importing it, so it answers at once. What takes a moment to import is
+imported where Ctrl-C is caught already.
 """
 
-import ast
 import os
-import signal
 import sys
-from importlib import import_module
-from importlib.metadata import version
-from pathlib import Path
-
-from pipeline.errors import UserError, did_you_mean
 
 HELP = """\
 optstudy: hyperparameter studies that settle questions
@@ -37,17 +31,32 @@ VERBS = (
 
 
 def main() -> None:
+    """Run the verb; Ctrl-C is one line at any time."""
+    try:
+        answer(*sys.argv[1:] or [""])
+    except KeyboardInterrupt as interrupt:
+        sys.exit(f"optstudy: {interrupt.args[0] if interrupt.args else 'interrupted'}")
+
+
+def answer(verb: str, *arguments: str) -> None:
     """Run the verb; a user's error is one line and exit status 1, a wrong call 2.
 
     HYDRA_FULL_ERROR=1 shows where an error arose.
     """
-    verb, *rest = sys.argv[1:] or [""]
+    import signal
+    from importlib import import_module
+
+    from pipeline.errors import UserError, did_you_mean
+
+    rest = list(arguments)
     if verb == "help" and rest:  # help VERB
         verb, rest = rest[0], ["--help"]
     if verb in ("", "--help", "-h", "help"):
         print(HELP)
         sys.exit(0 if verb else 2)
     if verb in ("--version", "-V", "version"):
+        from importlib.metadata import version
+
         print(f"optstudy {version('optstudy')}")
         return
     if verb not in VERBS:
@@ -65,8 +74,6 @@ def main() -> None:
 
             rest = readable(rest)
         import_module(f"studies.commands.{verb}").main(rest)
-    except KeyboardInterrupt as interrupt:
-        sys.exit(f"optstudy: {interrupt.args[0] if interrupt.args else 'interrupted'}")
     except (UserError, OSError) as error:
         if full:
             raise
@@ -75,6 +82,9 @@ def main() -> None:
 
 def help_of(verb: str) -> str:
     """The docstring of a verb's module, the studies that ship filled in."""
+    import ast
+    from pathlib import Path
+
     source = (Path(__file__).parent / "commands" / f"{verb}.py").read_text(encoding="utf-8")
     text = ast.get_docstring(ast.parse(source)) or ""
     if "{studies}" in text:

@@ -24,6 +24,7 @@ LEAVES = {
     "errors": set[str](),
     "results": set[str](),
     "environment": set[str](),
+    "words": set[str](),
     "internals": set[str](),
     "config": {"errors"},
     "model": {"errors"},

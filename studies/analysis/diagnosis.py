@@ -35,7 +35,7 @@ CONTAINS = {  # a general method, and those it becomes at some setting (Choi et 
 class Finding:
     """One reason to doubt: about `arm`, or about the whole study where that is None.
 
-    `kind` is missing, unequal, boundary, budget, diverged, length, overfitting or inclusion;
+    `kind` is missing, cut, unequal, boundary, budget, diverged, length, overfitting or inclusion;
     `text` one sentence with the numbers; `override` what to add to the study's command, "" where
     nothing would do. It brings a new `study.name` along where the fix makes another experiment.
     """
@@ -48,7 +48,7 @@ class Finding:
 
 def diagnose(evidence: Evidence) -> list[Finding]:
     """All findings: those about the whole study first, then arm by arm."""
-    rules = (missing, unequal, boundary, budget, diverged, length, overfitting, inclusion)
+    rules = (missing, cut, unequal, boundary, budget, diverged, length, overfitting, inclusion)
     findings = [finding for rule in rules for finding in rule(evidence)]
     order = [None, *symptoms.arms(evidence)]
     return sorted(findings, key=lambda finding: order.index(finding.arm))
@@ -86,6 +86,16 @@ def _lack(evidence: Evidence, arm: str) -> tuple[str, str] | None:
     there = f" ({symptoms.outcomes(finals)})" if len(finals) else ""
     ends = "." if len(finals) >= wanted else f"; {again}."
     return f"{tested} of {wanted} final runs have a test accuracy{there}{ends}", ""
+
+
+def cut(evidence: Evidence) -> Iterator[Finding]:
+    """The search was ended by its hours, before it had its trials."""
+    if evidence.journal and (cut := next(iter(evidence.journal.values())).cut):
+        done = next(iter(evidence.budgets.values()))["trials"]
+        text = (
+            f"study.hours={cut['hours']:g} ended the search with {done} of {cut['trials']} trials"
+        )
+        yield Finding(None, "cut", f"{text} in every arm.", f"study.hours={2 * cut['hours']:g}")
 
 
 def unequal(evidence: Evidence) -> Iterator[Finding]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from studies.commands.arguments import needs_study
-from studies.commands.screen import console, summary, tell
+from studies.commands.overview import summary, tell
+from studies.commands.screen import console, loading
 
 
 def main(arguments: list[str]) -> None:
@@ -21,11 +22,11 @@ def main(arguments: list[str]) -> None:
     names = [name.strip() for name in listed.strip("[]").split(",") if name.strip()]
     if len(set(names)) != len(names) or len(names) < 2:
         raise UserError(f"study={listed}: allowed are two or more studies, study=[A,B]")
-    # MLflow takes seconds to import: after all that can be refused at once.
-    from pipeline.tracking import Store
-    from studies.analysis.across import across
-    from studies.analysis.evidence import gather
-    from studies.report.conclusion import conclusion_of
+    with loading("mlflow"):  # after all that can be refused at once
+        from pipeline.tracking import Store
+        from studies.analysis.across import across
+        from studies.analysis.evidence import gather
+        from studies.report.conclusion import conclusion_of
 
     store = Store(config.tracking.uri, config.mlruns_dir)
     evidence = across([gather(config, store, name) for name in names])
@@ -34,7 +35,8 @@ def main(arguments: list[str]) -> None:
     # what would mend a warning mends it in a study, and that study says it
     findings = [replace(finding, override="") for finding in conclusion.findings]
     conclusion = replace(conclusion, findings=findings)
-    console().print(summary(evidence.arms))
-    tell(conclusion, console())
+    screen = console()
+    screen.print(summary(evidence.arms, screen.width))
+    tell(conclusion, screen)
     for path in conclusion.files:
         print(path)

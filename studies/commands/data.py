@@ -9,12 +9,15 @@ Find or download a data set, decode it once into the cache, and print what it is
 """
 
 from pipeline.compose import compose, typed
-from pipeline.data import prepare
+from studies.commands.screen import loading
 
 
 def main(arguments: list[str]) -> None:
     """Prepare a data set; print its source, sizes, classes, channel statistics, fingerprint."""
-    dataset = prepare(typed(compose(arguments)).data)
+    config = typed(compose(arguments)).data
+    with loading("torch"):
+        from pipeline.data import prepare
+    dataset = prepare(config)
     height, width, channels = dataset.shape
     pairs = zip(dataset.channel_mean, dataset.channel_std, strict=True)
     statistics = ", ".join(f"{mean:.5f} ± {std:.5f}" for mean, std in pairs)

@@ -10,15 +10,16 @@ means as mean ± half-width of the 95 % interval.
 """
 
 from studies.commands.arguments import needs_study
+from studies.commands.screen import loading
 
 
 def main(arguments: list[str]) -> None:
     """Write the tables and print where they are."""
     study, config = needs_study("export", arguments)
-    # MLflow takes seconds to import: after all that can be refused at once.
-    from pipeline.tracking import Store
-    from studies.analysis.evidence import gather
-    from studies.report.export import exports, write_tables
+    with loading("mlflow"):  # after all that can be refused at once
+        from pipeline.tracking import Store
+        from studies.analysis.evidence import gather
+        from studies.report.export import exports, write_tables
 
     evidence = gather(config, Store(config.tracking.uri, config.mlruns_dir), study)
     for path in write_tables(evidence, exports(config, study), config.formats):

@@ -11,7 +11,9 @@ import shutil
 import sys
 
 from pipeline.errors import UserError
+from pipeline.words import count
 from studies.commands.arguments import needs_study
+from studies.commands.screen import loading
 from studies.search import journal
 
 
@@ -19,14 +21,15 @@ def main(arguments: list[str]) -> None:
     """Remove one study from both stores, the journal last: until then it can be done again."""
     name, config = needs_study("remove", [a for a in arguments if a != "--yes"])
     journal.check_exists(config, name)
-    from pipeline.tracking import Store  # MLflow takes seconds to import
-    from studies.report.export import exports
+    with loading("mlflow"):
+        from pipeline.tracking import Store
+        from studies.report.export import exports
 
     store = Store(config.tracking.uri, config.mlruns_dir)
     with journal.writing(config, name):  # whoever runs it has to end first
         experiment, folder = store.find_experiment(name), exports(config, name)
-        runs = len(store.runs(experiment))
-        said = f"study {name}: {runs} runs in MLflow, {journal.path(config, name)}, {folder}"
+        runs = count(len(store.runs(experiment)), "run")
+        said = f"study {name}: {runs} in MLflow, {journal.path(config, name)}, {folder}"
         if "--yes" not in arguments and not _agreed(said):
             raise UserError("nothing removed")
         store.remove(experiment)

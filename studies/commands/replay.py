@@ -16,7 +16,7 @@ from pipeline.compose import compose, flat, typed
 from pipeline.environment import environment
 from pipeline.errors import UserError, check
 from pipeline.results import Epoch, Outcome, Phase
-from studies.commands.screen import OnEpoch, following
+from studies.commands.screen import OnEpoch, following, loading
 
 if TYPE_CHECKING:  # torch and MLflow take seconds to import: after all that can be refused at once
     from pipeline import tracking
@@ -35,8 +35,8 @@ def main(arguments: list[str]) -> None:
     if len(ids) != 1:
         raise UserError("RUN_ID: allowed is one run's id, as the last line of train and MLflow say")
     config = typed(compose([argument for argument in arguments if "=" in argument]))
-    from pipeline import tracking
-
+    with loading("torch", "mlflow"):
+        from pipeline import tracking, train  # noqa: F401
     store = tracking.Store(config.tracking.uri, config.mlruns_dir)
     with following() as show:
         found = replay(store, ids[0], show)

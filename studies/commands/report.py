@@ -8,16 +8,17 @@ attached to the study's run in MLflow. Works while the study still runs.
 """
 
 from studies.commands.arguments import needs_study
-from studies.commands.screen import console, tell
+from studies.commands.overview import tell
+from studies.commands.screen import console, loading
 
 
 def main(arguments: list[str]) -> None:
     """Write the report, say its answer and where it is."""
     study, config = needs_study("report", arguments)
-    # MLflow and matplotlib take seconds to import: after all that can be refused at once.
-    from pipeline.tracking import Store
-    from studies.report.conclusion import conclude
-    from studies.report.export import exports
+    with loading("mlflow"):  # after all that can be refused at once
+        from pipeline.tracking import Store
+        from studies.report.conclusion import conclude
+        from studies.report.export import exports
 
     store = Store(config.tracking.uri, config.mlruns_dir)
     folder = exports(config, study)

@@ -1,11 +1,14 @@
-"""optstudy run study=NAME [overrides]
+"""optstudy run study=NAME [overrides] [--plan]
 
 Run a study, or go on with one: every arm is searched with the same budget, its best trial
 retrained on fresh seeds, the test set used there alone. Run again, it finishes what is
-missing and adds nothing to what is done; a larger study.trials extends it.
+missing and adds nothing to what is done; a larger study.trials extends it. With --plan (or
+--cfg) nothing is run: it says what would be.
 
   optstudy run study=quickstart
+  optstudy run study=batchnorm --plan
   optstudy run study=batchnorm workers=2 study.trials=64
+  optstudy run study=batchnorm study.hours=2     no new trials after two hours of work
   optstudy run study=batchnorm optimizer=adam study.name=batchnorm-adam
   optstudy run study=pixels data=digits trainer.epochs=5 study.name=pixels-digits
   optstudy run study=schedules search_space.optimizer.lr.low=1e-6 study.name=wider
@@ -16,7 +19,7 @@ Studies: {studies}
 
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,93 +29,135 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline.compose import merge, typed
+from pipeline.config import DataConfig
 from pipeline.errors import UserError
-from studies.commands.screen import console, progress_table, summary, tell
+from pipeline.words import count, duration
+from studies.commands.outline import outline
+from studies.commands.overview import best_so_far, standing, summary, tell
+from studies.commands.screen import console, loading, notice, progress
 from studies.search.arms import Study, plan
+from studies.search.capacity import check_workers
 
 if TYPE_CHECKING:
     from pipeline.data import DataSet
     from studies.search.runner import Coordinator
 
+PLAN = ("--plan", "--cfg", "--dry-run")
+SHOWN = 6  # of the runs under way, by name; a large pool would fill the screen
+
 
 def main(arguments: list[str]) -> None:
     """Run a study to its end, or say how to go on with it."""
-    screen = console()
-    study, dataset, banner = with_data(plan(arguments), arguments)
-    # MLflow takes seconds to import: after all that can be refused at once.
-    from studies.search.runner import coordinating, failures
-    from studies.search.workers import LocalWorkers
-
-    began = time.monotonic()
-    with coordinating(study, dataset, LocalWorkers(dataset)) as coordinator:
+    screen, began = console(), time.monotonic()
+    overrides = [argument for argument in arguments if argument not in PLAN]
+    with notice("reading the study"):
+        study = plan(overrides)
+        images = images_of(study)
+        check_workers(study.config.workers)
+    if overrides != arguments:
+        screen.print(outline(study))
+        return
+    with loading("torch", "mlflow"):  # after all that can be refused at once
+        from studies.search.runner import coordinating, failures
+        from studies.search.workers import LocalWorkers
+    study, dataset, banner = with_data(study, images, overrides)
+    with ExitStack() as stack:
+        with notice("opening the study"):
+            opened = coordinating(study, dataset, LocalWorkers(dataset))
+            coordinator = stack.enter_context(opened)
         screen.print(f"[bold]{study.budget.question}[/bold]  (study {study.name})")
         try:
             follow(coordinator, screen, banner)
         except KeyboardInterrupt:
-            left = coordinator.missing()
-            how = f"interrupted; {left} runs are missing, go on with: {study.command}"
+            left = count(coordinator.missing(), "run")
+            how = f"interrupted; {left} still to go, go on with: {study.command}"
             raise UserError(how) from None
         folder = publish(coordinator, screen, banner)
-        screen.print(f"{time.monotonic() - began:.0f} s · tables and report.html in {folder}")
+        took = duration(time.monotonic() - began)
+        screen.print(f"{took} · tables and report.html in {folder}", soft_wrap=True)
         screen.print("browse every run: optstudy ui (or make ui)")
         failed = failures(coordinator)
     if failed:
-        print(f"{len(failed)} trials failed, the first: {failed[0]}", file=sys.stderr)
+        print(f"{count(len(failed), 'trial')} failed, the first: {failed[0]}", file=sys.stderr)
         sys.exit(1)
 
 
-def with_data(study: Study, arguments: list[str]) -> "tuple[Study, DataSet, str]":
-    """The study's data set; with a banner, and as another study, where it had to fall back."""
-    from pipeline.data import DataUnavailable, prepare  # torch: after a study that can't be
-
+def images_of(study: Study) -> DataConfig:
+    """The one data set of all arms; raises UserError where a setting of one isn't allowed."""
     configs = [typed(sample).data for arm in study.arms for sample in arm.samples]
     if len({(config.name, config.root) for config in configs}) > 1:
         raise UserError(f"study={study.name}: its arms use different data sets; allowed is one")
+    return configs[0]
+
+
+def with_data(
+    study: Study, images: DataConfig, overrides: list[str]
+) -> "tuple[Study, DataSet, str]":
+    """The study's data set; with a banner, and as another study, where it had to fall back."""
+    from pipeline.data import DataUnavailable, prepare
+
     try:
-        return study, prepare(configs[0]), ""
+        return study, prepare(images), ""
     except DataUnavailable as error:
-        if not study.budget.fallback or any(a.startswith("data=") for a in arguments):
+        if not study.budget.fallback or any(a.startswith("data=") for a in overrides):
             raise
-        other = plan(merge(arguments, study.budget.fallback))
-        config = typed(other.arms[0].samples[0]).data
-        swap = f"{configs[0].name} → {config.name}"
-        banner = f"NOT {configs[0].name.upper()}: this is {config.name} instead. {error}"
+        other = plan(merge(overrides, study.budget.fallback))
+        config = images_of(other)
+        swap = f"{images.name} → {config.name}"
+        banner = f"NOT {images.name.upper()}: this is {config.name} instead. {error}"
         return replace(other, fallback=swap), prepare(config), banner
 
 
 def follow(coordinator: "Coordinator[Any]", screen: Console, banner: str) -> None:
-    """Run the study under a live table, or a line per run where the output is no terminal."""
-
-    def view() -> Group:
-        left = coordinator.seconds_left()
-        note = "" if left is None else f"about {left / 60:.0f} min left"
-        table = progress_table(f"study {coordinator.study.name}", coordinator.arms(), note)
-        warning = Text(banner, style="bold red")
-        return Group(warning, table, warning) if banner else Group(table)
-
-    live = Live(console=screen, get_renderable=view, refresh_per_second=2, transient=True)
+    """Run the study under a live view, or with a line per run where the output is no terminal."""
     if banner:
         screen.print(banner, style="bold red")
-    total = coordinator.missing()
-    with live if screen.is_terminal else nullcontext():
+    if not screen.is_terminal:
+        done = 0
         for ended in coordinator.run():
-            if ended is not None and not screen.is_terminal:
-                done = total - coordinator.missing()
-                print(f"[{done}/{total}] {ended.name} · {ended.outcome}", flush=True)
+            if ended is not None:
+                done += 1
+                of = done + coordinator.missing()
+                print(f"[{done}/{of}] {ended.name} · {ended.outcome}", flush=True)
+        return
+    began, shown = time.monotonic(), 0.0
+    # Drawn from here and not by a thread of its own: the journal is read where it is written.
+    with Live(console=screen, auto_refresh=False, transient=True) as live:
+        for _ in coordinator.run():
+            if time.monotonic() - shown > 0.4:
+                shown = time.monotonic()
+                live.update(view(coordinator, screen.width, shown - began, banner), refresh=True)
+
+
+def view(coordinator: "Coordinator[Any]", width: int, seconds: float, banner: str = "") -> Group:
+    """Every arm, the best configuration so far, the runs under way, and a bar."""
+    arms = coordinator.arms()
+    missing, left = coordinator.missing(), coordinator.seconds_left()
+    done = sum(len(arm.ended) + len(arm.finals) for arm in arms)
+    names = [
+        f"{job.name.partition(' · ')[0]} epoch {coordinator.epochs[worker]}/{job.epochs}"
+        for worker, job in coordinator.jobs.items()
+    ]
+    running = ", ".join(names[:SHOWN]) or "starting workers …"
+    running += f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    parts = [standing(arms, width), best_so_far(arms), Text(running, style="dim")]
+    parts = [Text(banner, style="bold red"), *parts] if banner else parts
+    return Group(*parts, progress(done, done + missing, "run", seconds, left))
 
 
 def publish(coordinator: "Coordinator[Any]", screen: Console, banner: str) -> Path:
     """Write tables and report, attach them to the study's MLflow run, print what was found."""
-    from studies.report.conclusion import conclude
-    from studies.report.export import exports
+    with notice("writing tables and report"):
+        from studies.report.conclusion import conclude
+        from studies.report.export import exports
 
-    ledger, config = coordinator.ledger, coordinator.study.config
-    folder = exports(config, coordinator.study.name)
-    conclusion = conclude(config, ledger.store, coordinator.study.name, folder)
-    ledger.publish(conclusion.files, f"{banner}\n\n{conclusion.answer}")
+        ledger, config = coordinator.ledger, coordinator.study.config
+        folder = exports(config, coordinator.study.name)
+        conclusion = conclude(config, ledger.store, coordinator.study.name, folder)
+        ledger.publish(conclusion.files, f"{banner}\n\n{conclusion.answer}")
     if banner:
         screen.print(banner, style="bold red")
-    screen.print(summary(conclusion.evidence.arms))
+    screen.print(summary(conclusion.evidence.arms, screen.width))
     tell(conclusion, screen)
     if banner:
         screen.print(banner, style="bold red")

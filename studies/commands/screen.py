@@ -1,27 +1,21 @@
-"""What verbs show on a terminal: live tables, progress bars, sentences. Decides nothing."""
+"""What verbs say while they work: notices, progress bars, epochs. Decides nothing."""
 
-import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pipeline.results import Epoch, Outcome
-
-if TYPE_CHECKING:  # pandas and Optuna take a while to import, and many verbs do without
-    import pandas as pd
-
-    from studies.report.conclusion import Conclusion
-    from studies.search.journal import StoredArm
-
+from pipeline.results import Epoch
+from pipeline.words import count, duration
 
 OnEpoch = Callable[[Epoch, int], None]  # an epoch that ended, of so many
+WIDE = 100  # columns of a terminal from which on there are tables
+HEADINGS = "  epoch  train loss  accuracy  validation loss  accuracy         lr"
 
 
 def console() -> Console:
@@ -29,92 +23,90 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
-def progress_table(
-    title: str, arms: Sequence["StoredArm"], note: str = "", alive: bool = True
-) -> Table:
-    """The table that `run` keeps on the screen and `status` prints.
+@contextmanager
+def loading(*modules: str) -> Iterator[None]:
+    """Say on stderr which of the imports to come take seconds; one that is done takes none.
 
-    Runs under way count as interrupted where no process is `alive` to go on with them.
+    A terminal forgets the line afterwards, a file keeps it.
     """
-    from studies.search.journal import accuracy
-
-    table = Table(title=title, caption=note, box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("arm")
-    under_way = "running" if alive else "interrupted"
-    for heading in ("trials", *Outcome, under_way, "best validation accuracy", "finals", "test"):
-        table.add_column(str(heading), justify="right")
-    for arm in arms:
-        counts = [str(arm.outcomes[outcome]) for outcome in Outcome]
-        best = "–" if arm.best is None else f"{accuracy(arm.best):.4f} (trial {arm.best.number})"
-        test = [r["test_accuracy"] for r in arm.finals.values() if r["test_accuracy"] is not None]
-        mean = f"{math.fsum(test) / len(test):.4f}" if test else "–"
-        ended = f"{len(arm.ended)}/{arm.trials_asked}"
-        finals = f"{len(arm.finals)}/{arm.finals_asked}"
-        table.add_row(arm.name, ended, *counts, str(len(arm.interrupted)), best, finals, mean)
-    return table
-
-
-def status_table(study: str, arms: Sequence["StoredArm"], alive: bool) -> Table:
-    """The same of a study that may run elsewhere, or not any more."""
-    from studies.search.progress import missing
-
-    left = sum(missing(arm) for arm in arms)
-    note = f"stopped; {left} runs missing: optstudy run …" if left else "done"
-    if alive:
-        note = f"running; {left} runs to go"
-    return progress_table(f"study {study}: {note}", arms, alive=alive)
-
-
-def summary(arms: "pd.DataFrame") -> Table:
-    """The arms table as a terminal shows it: the tuned hyperparameters joined in one column."""
-    from studies.report.export import rounded
-
-    others = ("study", "arm", "finals", "seconds", *(outcome.value for outcome in Outcome))
-    tuned = [c for c in arms.columns if c not in others and "accuracy" not in c]
-    table = Table(box=box.SIMPLE_HEAD)
-    accuracies = ("validation accuracy", "test accuracy", "95 % interval")
-    for heading in ("arm", "best of its search", *accuracies, "final runs"):
-        table.add_column(heading, overflow="fold")
-    for _, row in rounded(arms).iterrows():
-        low, high = row["test_accuracy_low"], row["test_accuracy_high"]
-        best = " ".join(f"{key}={row[key]}" for key in tuned if row[key])
-        measured = [
-            row["val_accuracy"],
-            row["test_accuracy_mean"],
-            f"{low} – {high}" if low else "",
-        ]
-        table.add_row(row["arm"], best, *measured, row["finals"])
-    return table
-
-
-def tell(conclusion: "Conclusion", screen: Console) -> None:
-    """The answer, and every warning with the override that would mend it."""
-    screen.print(conclusion.answer, style="bold")
-    for finding in conclusion.findings:
-        where = f"{finding.arm}: " if finding.arm is not None else ""
-        screen.print(f"[yellow]warning[/yellow] {escape(where + finding.text)}", highlight=False)
-        if finding.override:
-            screen.print(f"        → {escape(finding.override)}")
+    names = {"torch": "PyTorch", "mlflow": "MLflow"}
+    left = [names[module] for module in modules if module not in sys.modules]
+    with notice(f"loading {' and '.join(left)}", kept=True) if left else nullcontext():
+        yield
 
 
 @contextmanager
-def following() -> Iterator[OnEpoch]:
-    """A live progress bar on the terminal, or a plain line per epoch where there is none."""
-    terminal = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=terminal, transient=True)
+def notice(what: str, kept: bool = False) -> Iterator[None]:
+    """Say on stderr what the next seconds go into; a terminal forgets it, a file may have it."""
+    terminal = sys.stderr.isatty()
+    if terminal or kept:
+        print(f"optstudy: {what} …", end="" if terminal else "\n", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if terminal:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+
+def progress(done: int, total: int, noun: str, seconds: float, left: float | None) -> Table:
+    """A line as wide as the terminal: a bar, `3/15 epochs · 12 s · about 48 s left`."""
+    said = [f"{done}/{count(total, noun)}", duration(seconds)]
+    said += [] if left is None else [f"about {duration(left)} left"]
+    line = Table.grid(expand=True, padding=(0, 1))
+    line.add_column(ratio=1)
+    line.add_column(no_wrap=True)
+    line.add_row(ProgressBar(total=max(1, total), completed=done), " · ".join(said))
+    return line
+
+
+@contextmanager
+def following(label: str = "") -> Iterator[OnEpoch]:
+    """A line per epoch, marked with `label`; on a terminal as a table, over a progress bar.
+
+    A terminal too narrow for the mark has it once, above the table.
+    """
+    screen = console()
+    if not screen.is_terminal:
+        yield lambda epoch, epochs: print(
+            f"{sentence(epoch, epochs)}  {label}".rstrip(), flush=True
+        )
+        return
+    began = time.monotonic()
+    # Epochs that ended, of how many, the seconds of one, and when the last of them did.
+    done, of, each, at = 0, 1, 0.0, began
+
+    def bar() -> Table:
+        now = time.monotonic()
+        left = each * (of - done) - min(each, now - at) if done else None
+        return progress(done, of, "epoch", now - began, left)
 
     def show(epoch: Epoch, epochs: int) -> None:
-        line = (
-            f"epoch {epoch.epoch}/{epochs}  train loss {epoch.train_loss:.4f} "
-            f"accuracy {epoch.train_accuracy:.4f}  validation loss {epoch.val_loss:.4f} "
-            f"accuracy {epoch.val_accuracy:.4f}  lr {epoch.lr:.3g}"
-        )
-        if terminal.is_terminal:
-            bar.update(task, total=epochs, completed=epoch.epoch, description=line)
-        else:
-            print(line, flush=True)
+        nonlocal done, of, each, at
+        mark = f"  {label}" if label and screen.width >= WIDE else ""
+        if not done:
+            if label and not mark:
+                screen.print(label, style="bold", markup=False)
+            screen.print(HEADINGS, style="dim")
+        done, of, at = epoch.epoch, epochs, time.monotonic()
+        each = epoch.seconds / epoch.epoch
+        screen.print(f"{row(epoch, epochs)}{mark}", markup=False)
 
-    with bar:
-        task = bar.add_task("training", total=None)
+    with Live(get_renderable=bar, console=screen, refresh_per_second=4, transient=True):
         yield show
+
+
+def sentence(epoch: Epoch, epochs: int) -> str:
+    """An epoch as a line that needs no heading."""
+    return (
+        f"epoch {epoch.epoch}/{epochs}  train loss {epoch.train_loss:.4f} "
+        f"accuracy {epoch.train_accuracy:.4f}  validation loss {epoch.val_loss:.4f} "
+        f"accuracy {epoch.val_accuracy:.4f}  lr {epoch.lr:.3g}"
+    )
+
+
+def row(epoch: Epoch, epochs: int) -> str:
+    """An epoch as a line under HEADINGS."""
+    return (
+        f"{f'{epoch.epoch}/{epochs}':>7}  {epoch.train_loss:>10.4f}  {epoch.train_accuracy:>8.4f}  "
+        f"{epoch.val_loss:>15.4f}  {epoch.val_accuracy:>8.4f}  {epoch.lr:>9.3g}"
+    )

@@ -9,18 +9,20 @@ the final runs. Without a name, every study there is.
 
 from pipeline.errors import UserError
 from studies.commands.arguments import of_study
-from studies.commands.screen import console, status_table
+from studies.commands.overview import status
+from studies.commands.screen import console
 from studies.search import journal
 
 
 def main(arguments: list[str]) -> None:
-    """Print a table per study."""
+    """Print every arm of a study, or of all."""
     name, config = of_study(arguments)
     if name is not None:
         journal.check_exists(config, name)
     names = journal.existing(config) if name is None else [name]
     if not names:
         raise UserError("no study has been run yet; optstudy run study=quickstart")
+    screen = console()
     for name in names:
-        arms = journal.read(config, name).values()
-        console().print(status_table(name, list(arms), journal.is_running(config, name)))
+        arms = list(journal.read(config, name).values())
+        screen.print(status(name, arms, journal.is_running(config, name), screen.width))

@@ -1,7 +1,8 @@
 """optstudy train [-m] [overrides]
 
 Train once, with live progress; the run is in MLflow under the experiment `train`. With -m,
-Hydra's multirun: one run for every combination of the comma-separated values.
+Hydra's multirun: one run for every combination of the comma-separated values, and a table at the
+end of what each came to.
 
   optstudy train optimizer=momentum optimizer.lr=0.01 trainer.epochs=15
   optstudy train data.pixels=raw model=mlp_batchnorm optimizer=adam schedule=linear
@@ -12,20 +13,41 @@ Hydra's multirun: one run for every combination of the comma-separated values.
 
 import os
 import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from pipeline.compose import check_overrides, compose, flat, override_key, typed
-from pipeline.data import prepare
 from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.mistakes import config_errors
 from pipeline.options import conf_dir, search_path
 from pipeline.results import Epoch, Result
-from pipeline.train import check_buildable, run
-from studies.commands.screen import following
+from studies.commands.screen import WIDE, console, following, loading, notice
+
+if TYPE_CHECKING:
+    from pipeline.data import DataSet
+    from pipeline.tracking import Store
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run of a sweep: its `combination` (key → value), how it ended, its id in MLflow."""
+
+    combination: dict[str, str]
+    result: Result
+    run_id: str
 
 
 def main(arguments: list[str]) -> None:
@@ -41,19 +63,31 @@ def main(arguments: list[str]) -> None:
     if not flags:
         logged_run(compose(own), own)
         return
+    parsed = OverridesParser.create().parse_overrides(own)
+    swept = [str(o.key_or_group) for o in parsed if o.is_sweep_override()]
+    trained: list[Trained] = []
     refused: list[UserError] = []
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
     def application(composed: DictConfig) -> None:
+        overrides = list(HydraConfig.get().overrides.task)
+        given = dict(override.split("=", 1) for override in overrides)
+        combination = {key: given[key] for key in swept}
+        label = " ".join(f"{key}={value}" for key, value in combination.items())
         try:
-            logged_run(composed, list(HydraConfig.get().overrides.task))
+            trained.append(Trained(combination, *logged_run(composed, overrides, label)))
         except UserError as error:
             refused.append(error)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise to us what Hydra would print over many lines
     sys.argv = ["optstudy train", *flags, *own, *search_path()]
-    with config_errors(arguments):
-        application()
+    try:
+        with config_errors(arguments):
+            application()
+    finally:
+        if swept and trained:  # interrupted too
+            screen = console()
+            screen.print(sweep(trained, screen.width))
     if refused:
         raise UserError("; ".join(map(str, refused)))
 
@@ -71,13 +105,59 @@ def _flags(arguments: list[str]) -> tuple[list[str], list[str]]:
     return flags, own
 
 
-def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
-    """One run under MLflow's experiment `train`; prints how it goes and how it ended."""
-    config = typed(composed)
-    dataset = prepare(config.data)
-    check_buildable(config, dataset)
-    from pipeline import tracking  # takes seconds to import: after all that can be refused at once
+def logged_run(composed: DictConfig, overrides: list[str], label: str = "") -> tuple[Result, str]:
+    """One run under MLflow's experiment `train`; prints how it goes, marked with `label`, and ends.
 
+    It is opened in MLflow with its first epoch, since who waits for that need not wait for MLflow's
+    import too; those seconds are none of the run's.
+    """
+    config = typed(composed)
+    with loading("torch"):  # after all that can be refused at once
+        from pipeline.data import prepare
+        from pipeline.train import check_buildable, run
+    dataset = prepare(config.data)
+    with notice("loading PyTorch"):  # an optimizer imports half of it
+        check_buildable(config, dataset)
+    logged = cache(lambda: opened(composed, overrides, dataset))
+    opening = 0.0
+    try:
+        with following(label) as show:
+
+            def on_epoch(epoch: Epoch) -> bool:
+                nonlocal opening
+                epoch = replace(epoch, seconds=epoch.seconds - opening)
+                show(epoch, config.trainer.epochs)
+                began = time.perf_counter()
+                store, run_id = logged()
+                store.log(run_id, epoch)
+                opening = opening or time.perf_counter() - began
+                return False
+
+            result = run(config, dataset, on_epoch=on_epoch)
+        result = replace(result, seconds=result.seconds - opening)
+        store, run_id = logged()
+        store.finish(run_id, result)
+    except BaseException as error:
+        if logged.cache_info().currsize:
+            store, run_id = logged()
+            store.interrupt(run_id, str(error) or "interrupted")
+            if isinstance(error, KeyboardInterrupt):
+                there = f"interrupted; the epochs so far are in MLflow, run {run_id}"
+                raise KeyboardInterrupt(there) from None
+        raise
+    said = f"no epoch ended, stopped at step {result.steps}"
+    if (best := result.best) is not None:
+        said = f"best validation accuracy {best.val_accuracy:.4f} at epoch {best.epoch}"
+    line = f"{result.outcome} · {said} · {result.seconds:.1f} s · run {run_id}"
+    console().print(line, markup=False)  # which breaks lines between words
+    return result, run_id
+
+
+def opened(composed: DictConfig, overrides: list[str], dataset: "DataSet") -> "tuple[Store, str]":
+    """The store, and the id of a run that was opened there."""
+    from pipeline import tracking
+
+    config = typed(composed)
     store = tracking.Store(config.tracking.uri, config.mlruns_dir)
     optimizer = f"{config.optimizer['name']} {tracking.compact(config.optimizer['lr'])}"
     title = f"{config.model['name']} · {optimizer} · seed {config.seed}"
@@ -85,25 +165,27 @@ def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
     tags |= environment()
     texts = tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True))
     experiment, params = store.experiment("train"), flat(composed)
-    run_id = store.start(experiment, title, params=params, tags=tags, texts=texts)
-    try:
-        with following() as show:
+    return store, store.start(experiment, title, params=params, tags=tags, texts=texts)
 
-            def on_epoch(epoch: Epoch) -> bool:
-                store.log(run_id, epoch)
-                show(epoch, config.trainer.epochs)
-                return False
 
-            result = run(config, dataset, on_epoch=on_epoch)
-        store.finish(run_id, result)
-    except BaseException as error:
-        store.interrupt(run_id, str(error) or "interrupted")
-        if isinstance(error, KeyboardInterrupt):
-            there = f"interrupted; the epochs so far are in MLflow, run {run_id}"
-            raise KeyboardInterrupt(there) from None
-        raise
-    said = f"no epoch ended, stopped at step {result.steps}"
-    if (best := result.best) is not None:
-        said = f"best validation accuracy {best.val_accuracy:.4f} at epoch {best.epoch}"
-    print(f"{result.outcome} · {said} · {result.seconds:.1f} s · run {run_id}")
-    return result
+def sweep(trained: Sequence[Trained], width: int) -> RenderableType:
+    """What the runs of a sweep came to, by what was swept: a row each, or two lines."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for key in trained[0].combination:
+        table.add_column(key)
+    for heading in ("best validation accuracy", "epoch", "seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("outcome")
+    table.add_column("run", no_wrap=True)
+    lines = []
+    for run in trained:
+        result, best = run.result, run.result.best
+        accuracy, epoch = ("", "") if best is None else (f"{best.val_accuracy:.4f}", best.epoch)
+        seconds, outcome = f"{result.seconds:.1f}", str(result.outcome)
+        values = run.combination.values()
+        table.add_row(*values, accuracy, str(epoch), seconds, outcome, run.run_id)
+        said = [" ".join(f"{key}={value}" for key, value in run.combination.items())]
+        said += [f"{accuracy} at epoch {epoch}"] if best is not None else []
+        said += [f"{seconds} s", outcome]
+        lines += [Text(" · ".join(said)), Text(f"  run {run.run_id}")]
+    return table if width >= WIDE else Group(*lines)

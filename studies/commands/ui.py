@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipeline.compose import compose, typed
 from pipeline.errors import UserError
+from studies.commands.screen import loading
 
 
 def main(arguments: list[str]) -> None:
@@ -24,7 +25,8 @@ def main(arguments: list[str]) -> None:
     host, port, uri = config.host, config.port, config.tracking.uri
     if uri is not None:
         raise UserError(f"tracking.uri={uri}: that server has its UI at the same address")
-    from pipeline.tracking import Store  # MLflow takes seconds to import
+    with loading("mlflow"):
+        from pipeline.tracking import Store
 
     store = Store(None, config.mlruns_dir)
     if not socket_closed(host, port):

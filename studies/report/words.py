@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.words import count as count
+from pipeline.words import duration as duration
 from studies.analysis.evidence import Evidence
 
 
@@ -58,19 +60,6 @@ def named(rows: pd.DataFrame, value: str, percent: bool = True) -> str:
     form, scale, unit = (".1f", 100, " %") if percent else (".3g", 1, "")
     figures = [f"{arm} {figure(number, form, scale)}{unit}" for arm, number in known.items()]
     return ", ".join(figures) or "none"
-
-
-def duration(seconds: float) -> str:
-    """`1 h 4 min`, `2 min 5 s`."""
-    minutes, s = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {s} s" if minutes else f"{s} s"
-
-
-def count(number: int, noun: str) -> str:
-    """`1 seed`, `3 seeds`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def joined(names: Sequence[str]) -> str:

@@ -65,6 +65,17 @@ class StoredArm:
     def finals_asked(self) -> int:
         return int(self.attributes["finals"])
 
+    @property
+    def worked(self) -> float:
+        """Seconds that processes had run the study for when a run of this arm last ended."""
+        return float(self.attributes.get("worked", 0.0))
+
+    @property
+    def cut(self) -> Mapping[str, Any] | None:
+        """The `hours` that ended the search, and the `trials` it was to have; None if none did."""
+        cut: Mapping[str, Any] | None = self.attributes.get("cut")
+        return cut
+
     @cached_property
     def ended(self) -> list[FrozenTrial]:
         """The trials that have ended, however they did."""

@@ -181,6 +181,7 @@ def open_ledger(
         store.discard(run_id)
     budget = study.budget
     asked = {key: getattr(budget, key) for key in ("trials", "finals", "question", "contrasts")}
+    asked |= {"cut": None}
     arms = {}
     for arm in study.arms:
         attributes = asked | {"definition": definitions[arm.name]}
@@ -197,6 +198,22 @@ def open_ledger(
         parents = [store.start(experiment, f"study {study.name}", params={}, tags=tags | own)]
         store.note(parents[0], budget.question)
     return Ledger(study, arms, designs, store, experiment, parents[0], tags)
+
+
+def clock(ledger: Ledger, arm: str, seconds: float) -> None:
+    """Write down how long a study has been worked on."""
+    ledger.arms[arm].set_user_attr("worked", seconds)
+
+
+def cut(ledger: Ledger, seconds: float) -> None:
+    """End a search whose hours are over: all arms get the trials that the furthest has begun."""
+    arms, budget = ledger.snapshots(), ledger.study.budget
+    trials = max(1, *(arm.begun for arm in arms))
+    if trials < max(arm.trials_asked for arm in arms):
+        for name, arm in ledger.arms.items():
+            arm.set_user_attr("cut", {"hours": budget.hours, "trials": budget.trials})
+            arm.set_user_attr("trials", trials)
+            clock(ledger, name, seconds)
 
 
 def study_runs(store: tracking.Store, experiment: str) -> tuple[list[str], list[str]]:

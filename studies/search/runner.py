@@ -4,6 +4,7 @@ The coordinator alone writes to the journal and to MLflow, through the ledger, s
 locks, and a killed study is one whose interrupted trials are due again, at the same points.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,11 +21,12 @@ from pipeline.errors import UserError
 from pipeline.results import Epoch, Outcome, Result
 from studies.search import journal
 from studies.search.arms import Study
+from studies.search.capacity import pool_size
 from studies.search.designs import design
 from studies.search.journal import StoredArm
-from studies.search.ledger import Job, Ledger, check_has_journal, open_ledger
+from studies.search.ledger import Job, Ledger, check_has_journal, clock, cut, open_ledger
 from studies.search.progress import Due, missing, next_due
-from studies.search.workers import Lost, Ready, W, Workers, pool_size, ready
+from studies.search.workers import Lost, Ready, W, Workers, ready
 
 LOSSES = 3  # so often a run whose worker is lost is trained again: it may be what kills them
 
@@ -42,7 +44,8 @@ class Coordinator(Generic[W]):
     """A study being run; `coordinating` makes one.
 
     `here` is what a worker must report that trains as this process would. `jobs` are the runs under
-    way; `losses` counts the workers lost over each of them, `seconds` are what ended runs took.
+    way, `epochs` how many epochs of each have ended; `losses` counts the workers lost over each of
+    them, `seconds` are what ended runs took. `before` are the seconds of work of earlier processes.
     """
 
     ledger: Ledger
@@ -53,9 +56,13 @@ class Coordinator(Generic[W]):
     jobs: dict[W, Job] = field(default_factory=dict)
     losses: Counter[Due | None] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
+    epochs: dict[W, int] = field(default_factory=dict)
+    before: float = 0.0
+    began: float = field(default_factory=time.monotonic)
 
     def run(self) -> Iterator[Ended | None]:
         """Search, then the final runs; yields each run that ended, and None twice a second."""
+        self._watch_the_clock()
         size = pool_size(self.study.config.workers, self.missing())
         try:
             while self.jobs or self._next_due() is not None:
@@ -63,6 +70,7 @@ class Coordinator(Generic[W]):
                 for worker in self.workers.reporting(self.pool, timeout=0.5):
                     if (ended := self._take(worker, worker.receive())) is not None:
                         yield ended
+                self._watch_the_clock()
                 yield None
         finally:
             for worker in self.pool:
@@ -78,16 +86,17 @@ class Coordinator(Generic[W]):
         # Optuna is asked only where a worker waits for the answer: it knows most then.
         while self.idle and (due := self._next_due()) is not None:
             worker = self.idle.pop()
-            self.jobs[worker] = self.ledger.start(due)
+            self.jobs[worker], self.epochs[worker] = self.ledger.start(due), 0
             worker.send(self.jobs[worker].task)
 
     def _take(self, worker: W, report: Ready | Epoch | Result | Lost) -> Ended | None:
         """Write a report down, and answer it; the run that ended with it, if one did."""
         match report:
             case Ready():
-                self._check_same(report)
+                check_same(report, self.here)
                 self.idle.append(worker)
             case Epoch():
+                self.epochs[worker] = report.epoch
                 worker.send(self.ledger.stops(self.jobs[worker], report))
             case Result():
                 self.idle.append(worker)
@@ -102,6 +111,7 @@ class Coordinator(Generic[W]):
     def _end(self, job: Job, result: Result) -> Ended:
         self.seconds.append(result.seconds)
         self.ledger.end(job, result)
+        clock(self.ledger, job.due.arm, self.worked())
         return Ended(job.name, result.outcome)
 
     def _lose(self, job: Job | None, reason: str) -> Ended | None:
@@ -117,17 +127,6 @@ class Coordinator(Generic[W]):
             self.ledger.store.discard(job.run_id)
         return None
 
-    def _check_same(self, worker: Ready) -> None:
-        for what, theirs, ours in (
-            ("code", worker.code, self.here.code),
-            ("images", worker.fingerprint, self.here.fingerprint),
-        ):
-            if theirs != ours:
-                raise UserError(
-                    f"worker {worker.where}: its {what} (fingerprint {theirs}) differ from this "
-                    f"process's ({ours}); allowed are the same, so that runs can be compared"
-                )
-
     @property
     def study(self) -> Study:
         return self.ledger.study
@@ -138,6 +137,15 @@ class Coordinator(Generic[W]):
     def missing(self) -> int:
         return sum(missing(arm) for arm in self.arms())
 
+    def worked(self) -> float:
+        """Seconds that the study has been worked on, by this process and those before it."""
+        return self.before + time.monotonic() - self.began
+
+    def _watch_the_clock(self) -> None:
+        hours = self.study.budget.hours
+        if hours is not None and self.worked() >= 3600 * hours:
+            cut(self.ledger, self.worked())
+
     def seconds_left(self) -> float | None:
         """An estimate from the runs that have ended; None before the first."""
         if not self.seconds:
@@ -147,6 +155,19 @@ class Coordinator(Generic[W]):
     def _next_due(self) -> Due | None:
         under_way = {job.due for job in self.jobs.values()}
         return next_due(self.arms(), self.study.final_seeds(), under_way)
+
+
+def check_same(worker: Ready, here: Ready) -> None:
+    """Raise UserError where a worker has other code or other images than this process."""
+    for what, theirs, ours in (
+        ("code", worker.code, here.code),
+        ("images", worker.fingerprint, here.fingerprint),
+    ):
+        if theirs != ours:
+            raise UserError(
+                f"worker {worker.where}: its {what} (fingerprint {theirs}) differ from this "
+                f"process's ({ours}); allowed are the same, so that runs can be compared"
+            )
 
 
 @contextmanager
@@ -163,7 +184,8 @@ def coordinating(study: Study, dataset: DataSet, workers: Workers[W]) -> Iterato
     check_has_journal(study, store)
     with journal.writing(study.config, study.name) as storage:
         ledger = open_ledger(study, dataset, designs, storage, store)
-        yield Coordinator(ledger, workers, ready(dataset))
+        before = max(arm.worked for arm in ledger.snapshots())
+        yield Coordinator(ledger, workers, ready(dataset), before=before)
 
 
 def failures(coordinator: Coordinator[W]) -> list[str]:

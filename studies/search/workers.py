@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Protocol, TypeVar
 
-import joblib
-
 from pipeline import train
 from pipeline.compose import compose, typed
 from pipeline.data import DataSet
@@ -119,13 +117,6 @@ class LocalWorkers:
     def reporting(self, workers: Sequence[LocalWorker], timeout: float) -> list[LocalWorker]:
         speaking = wait([worker.connection for worker in workers], timeout)
         return [worker for worker in workers if worker.connection in speaking]
-
-
-def pool_size(asked: int | str, runs: int) -> int:
-    """`workers` as a number: `auto` is one per core this process may use; never more than runs."""
-    # joblib knows the process's affinity and the container's share of the machine.
-    cores: int = joblib.cpu_count() if asked == "auto" else int(asked)
-    return max(1, min(cores, runs))
 
 
 def ready(dataset: DataSet) -> Ready:

@@ -109,6 +109,61 @@ def test_a_multirun_makes_every_combination(say: Callable[..., Answer], user: Pa
     assert len(found) == 4 and made == wanted
 
 
+def test_a_multirun_ends_with_a_table_of_what_was_swept(say: Callable[..., Answer]) -> None:
+    swept = ("optimizer=sgd", "optimizer=adam")
+    status, out, err = say("train", "-m", "optimizer=sgd,adam", "trainer.epochs=1", "data=digits")
+    lines = [line.split() for line in out.splitlines() if line.strip()]
+    epochs = [line for line in out.splitlines() if line.startswith("epoch ")]
+    assert (status, err) == (0, "")
+    assert [line.endswith(f"  {o}") for line, o in zip(epochs, swept, strict=True)] == [True, True]
+    heads, _, *rows = lines[-4:]
+    assert heads[0] == "optimizer" and "trainer.epochs" not in heads
+    ended = [line[-1] for line in lines if line[:2] == ["complete", "·"]]
+    assert [(row[0], row[2], *row[4:]) for row in rows] == [
+        (name, "1", "complete", run) for name, run in zip(("sgd", "adam"), ended, strict=True)
+    ]
+
+
+def test_what_cannot_be_run_in_a_multirun_stops_nothing(say: Callable[..., Answer]) -> None:
+    sizes = "trainer.batch_size=128,100000"
+    status, out, err = say("train", "-m", sizes, "trainer.epochs=1", "data=digits")
+    assert status == 1 and "trainer.batch_size=100000" in err
+    assert out.rstrip().splitlines()[-1].split()[0] == "128"
+
+
+@pytest.mark.parametrize("flag", ["--plan", "--cfg", "--dry-run"])
+def test_a_plan_says_what_would_be_run_and_runs_nothing(
+    flag: str, say: Callable[..., Answer], user: Path
+) -> None:
+    before = sorted(user.rglob("*"))
+    budget = ("study.trials=1", "study.finals=3", "study.hours=0.5")
+    status, out, err = say("run", "study=quickstart", flag, *budget)
+    assert (status, err) == (0, "") and sorted(user.rglob("*")) == before
+    for part in (
+        "Does BatchNorm help on raw [0, 255] pixels?",
+        "plain: model=mlp",
+        "data.pixels=raw",
+        "plain: optimizer.lr (momentum) 1e-08 to 0.01, log",
+        "optimizer.momentum (momentum) 0 to 0.99, linear",
+        "tpe",
+        "median",
+        "2 arms × (1 trial + 3 final runs) × 2 epochs = 8 runs, at most 16 epochs",
+        "30 min 0 s",
+        "can't be told",
+    ):
+        assert part in out
+
+
+def test_a_plan_knows_the_time_where_the_same_images_were_trained_on(
+    say: Callable[..., Answer], in_process: None
+) -> None:
+    assert say(*FALLBACK, "data=digits")[0] == 0
+    _, out, _ = say("run", "study=repeat", "data=digits", "--plan")
+    assert re.search(r"time +about .* earlier studies", out)
+    _, out, _ = say("run", "study=repeat", "data=digits", "trainer.batch_size=64", "--plan")
+    assert "can't be told: no study has been run here with data.name=digits" in out
+
+
 @pytest.mark.slow
 def test_quickstart_falls_back_to_digits_and_says_so(
     say: Callable[..., Answer], in_process: None, user: Path
@@ -168,6 +223,8 @@ def test_a_failed_trial_is_said_and_the_exit_status_is_1(
         (["run", "study=quickstart", "sampler=tep"], 1, ["sampler=tep", "tpe"]),
         (["run", "study=quickstart", "workers=0"], 1, ["workers=0", "≥ 1"]),
         (["run", "study=quickstart", "workers=true"], 1, ["workers"]),
+        (["run", "study=quickstart", "workers=9999"], 1, ["workers=9999", "cores", "or auto"]),
+        (["run", "study=quickstart", "study.hours=0"], 1, ["study.hours=0", "> 0"]),
         (["run", "study=quickstart", "no override"], 1, ["no override", "KEY=VALUE"]),
         (["train", "optimizer=adm"], 1, ["optimizer=adm", "did you mean adam"]),
         (["train", "optimizer.lr=-1"], 1, ["optimizer.lr=-1"]),
@@ -179,7 +236,7 @@ def test_a_failed_trial_is_said_and_the_exit_status_is_1(
         (["train", "--config-name=foo"], 1, ["--config-name=foo", "--config-dir"]),
         (["train", "seed=1", "seed=2"], 1, ["seed=2", "seed=1"]),
         (["data", "data=digit"], 1, ["data=digit", "did you mean digits"]),
-        (["status", "study=nothing"], 1, ["study=nothing", "not run in"]),
+        (["status", "study=nothing"], 1, ["study=nothing", "not run in", "none was yet"]),
         (["status"], 1, ["no study has been run yet"]),
         (["export"], 1, ["study=NAME"]),
         (["export", "study=nothing"], 1, ["study=nothing", "optstudy status"]),
@@ -236,6 +293,59 @@ def test_help_imports_neither_torch_nor_mlflow() -> None:
         assert done.returncode == 0, verb
 
 
+def spying(on_import: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The command line, running `on_import` whenever the import of a module `name` begins."""
+    code = (
+        "import os, signal, sys\n"
+        "class Spy:\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        {on_import}\n"
+        f"sys.meta_path.insert(0, Spy()); sys.argv = ['optstudy', *{arguments}]\n"
+        "from studies import cli\n"
+        "cli.main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize("module", ["pipeline.errors", "hydra", "torch.nn", "mlflow.entities"])
+def test_ctrl_c_while_something_is_imported_is_one_line(user: Path, module: str) -> None:
+    strike = f"if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)"
+    done = spying(strike, "train", "data=digits", "trainer.epochs=1")
+    line = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and line == "optstudy: interrupted"
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "trainer.epochs=0"),
+        ("train", "optimizer=adm"),
+        ("data", "data.validation=2"),
+        ("run", "study=quickstart", "trainer.epochs=0"),
+        ("run", "study=quickstart", "workers=9999"),
+        ("replay", "optimizer=adm", "x"),
+    ],
+    ids=" ".join,
+)
+def test_what_needs_no_data_is_refused_before_anything_slow_is_imported(
+    arguments: tuple[str, ...], user: Path
+) -> None:
+    slow = "if name in ('torch', 'mlflow', 'pandas'): print('slow', name, file=sys.stderr)"
+    done = spying(slow, *arguments)
+    assert done.returncode == 1
+    one_line(done.stderr, "allowed")
+
+
+def test_the_first_epoch_is_there_before_mlflow_is_imported(user: Path) -> None:
+    done = spying("if name == 'mlflow': print(name, flush=True)", *("train", "data=digits"))
+    first, second, third = [line.split()[:2] for line in done.stdout.splitlines()[:3]]
+    assert (first, second, third) == (["epoch", "1/15"], ["mlflow"], ["epoch", "2/15"])
+    assert done.stderr == "optstudy: loading PyTorch …\n"
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -256,7 +366,8 @@ def test_ui_answers_and_stops_cleanly(user: Path) -> None:
             assert answer.status == 200
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches every process of the terminal
         out, err = process.communicate(timeout=30)
-        assert (process.returncode, err) == (0, "") and "stopped" in out
+        assert (process.returncode, err) == (0, "optstudy: loading MLflow …\n")
+        assert "stopped" in out
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
     finally:

@@ -1,100 +1,99 @@
-"""What verbs show on a terminal, as text."""
+"""What verbs say while they work: on a terminal of 80 columns (a real one), and in a pipe."""
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from building import definition, evidence, final, trial
-from optuna.trial import TrialState, create_trial
+from harness import environment
 from rich.console import Console
-from rich.table import Table
 
-from studies.analysis.diagnosis import Finding
+from pipeline.results import Epoch
 from studies.commands import screen
-from studies.report.conclusion import Conclusion
-from studies.search.journal import StoredArm
+
+EPOCH = Epoch(
+    epoch=100,
+    step=9,
+    images=9,
+    train_loss=1234.5678,
+    train_accuracy=0.25,
+    val_loss=2.5,
+    val_accuracy=0.5,
+    lr=0.00123456,
+    grad_norm=1.0,
+    seconds=1.0,
+    train_seconds=1.0,
+    images_per_second=9.0,
+)
 
 
-def shown(*content: Table) -> list[list[str]]:
-    """The cells of every line that has some."""
-    console = Console(file=io.StringIO(), width=200, highlight=False)
-    console.print(*content)
-    assert isinstance(console.file, io.StringIO)
-    lines = console.file.getvalue().splitlines()
-    return [
-        cells for line in lines if (cells := [c.strip() for c in line.split("  ") if c.strip()])
-    ]
+def on_a_terminal(code: str, cwd: Path, columns: int = 80) -> str:
+    """What Python code writes to a terminal of so many columns."""
+    pty = pytest.importorskip("pty")
+    own, other = pty.openpty()
+    size = {"COLUMNS": str(columns), "LINES": "24", "TERM": "xterm-256color"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=other, stderr=other, cwd=cwd, env=environment() | size
+    )
+    os.close(other)
+    shown = b""
+    try:
+        while part := os.read(own, 4096):
+            shown += part
+    except OSError:  # the other end is closed
+        pass
+    assert process.wait() == 0, shown.decode()
+    return shown.decode()
 
 
-def stored(trials: int = 3, finals: int = 2) -> StoredArm:
-    """So many trials, of which two have ended; and one of the final runs has."""
-    attributes = {"definition": definition(), "trials": trials, "finals": finals, "question": "?"}
-    attributes["final/0/1"] = {"run_id": "f", "outcome": "complete", "test_accuracy": 0.25}
-    run = [
-        create_trial(
-            value=0.5, intermediate_values={1: 0.5, 2: 0.4}, user_attrs={"outcome": "complete"}
-        ),
-        create_trial(state=TrialState.PRUNED, user_attrs={"outcome": "pruned"}),
-        create_trial(state=TrialState.RUNNING),
-    ]
-    for number, each in enumerate(run):
-        each.number = number
-    return StoredArm("plain", attributes, run[:trials])
+def test_an_epoch_under_its_headings_fits_80_columns() -> None:
+    line = screen.row(EPOCH, 100)
+    assert len(line) <= 70 and len(screen.HEADINGS) == len(line)
+    assert line.split() == ["100/100", "1234.5678", "0.2500", "2.5000", "0.5000", "0.00123"]
 
 
-def test_an_arm_is_a_row_of_counts_its_best_and_its_mean_on_the_test_set() -> None:
-    title, heads, _, row, note = shown(screen.progress_table("study s", [stored()], "1 min left"))
-    assert (title, note) == (["study s"], ["1 min left"])
-    assert dict(zip(heads, row, strict=True)) == {
-        "arm": "plain",
-        "trials": "2/3",
-        "complete": "1",
-        "pruned": "1",
-        "diverged": "0",
-        "failed": "0",
-        "running": "1",
-        "best validation accuracy": "0.5000 (trial 0)",
-        "finals": "1/2",
-        "test": "0.2500",
-    }
+def test_epochs_stay_on_a_terminal_over_a_bar_that_goes(tmp_path: Path) -> None:
+    code = (
+        "from test_screen import EPOCH; from studies.commands.screen import following\n"
+        "with following() as show:\n    show(EPOCH, 100)\n"
+    )
+    path = f"import sys; sys.path += {[str(Path(__file__).parent), *sys.path]!r}; {code}"
+    shown = on_a_terminal(path, tmp_path)
+    assert screen.HEADINGS in shown and screen.row(EPOCH, 100) in shown
+    assert "━" in shown and "/100 epochs · " in shown and "…" not in shown
+
+
+def test_epochs_in_a_pipe_are_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with screen.following("optimizer=sgd") as show:
+        show(EPOCH, 100)
+    out, err = capsys.readouterr()
+    assert out == f"{screen.sentence(EPOCH, 100)}  optimizer=sgd\n" and err == ""
 
 
 @pytest.mark.parametrize(
-    ("arm", "alive", "said"),
-    [
-        (stored(), True, "running; 2 runs to go"),
-        (stored(), False, "stopped; 2 runs missing: optstudy run …"),
-        (stored(trials=2, finals=1), False, "done"),
-    ],
+    ("done", "total", "left", "said"),
+    [(3, 15, 4000.0, "3/15 runs · 1 min 5 s · about 1 h 6 min left"), (0, 1, None, "0/1 run · ")],
 )
-def test_status_says_what_is_missing_and_whether_it_runs(
-    arm: StoredArm, alive: bool, said: str
+def test_progress_is_one_line_with_a_bar(
+    done: int, total: int, left: float | None, said: str
 ) -> None:
-    title, heads, *_ = shown(screen.status_table("s", [arm], alive))
-    assert title == [f"study s: {said}"]
-    assert ("running" in heads) == alive and ("interrupted" in heads) == (not alive)
-
-
-def test_the_summary_joins_what_was_tuned_and_leaves_out_what_is_not_there() -> None:
-    runs = [trial("a", 0, 0.5, **{"optimizer.lr": 0.25}), final("a", 0, 1, 0.4)]
-    runs += [final("a", 0, 2, 0.6), trial("b", 0, None, outcome="diverged")]
-    _, _, a, b = shown(screen.summary(evidence(runs).arms))
-    assert a[:4] == ["a", "optimizer.lr=0.25", "0.5000", "0.5000"]
-    assert a[4].startswith("-0.77") and " – " in a[4] and a[5] == "2"
-    assert b == ["b", "0"]
-
-
-def test_the_answer_comes_with_every_warning_and_what_would_mend_it() -> None:
-    given = evidence([trial("a", 0, 0.5)])
-    findings = [
-        Finding("a", "boundary", "[At] the edge.", "x.low=[1]"),
-        Finding(None, "k", "All.", ""),
-    ]
-    console = Console(file=io.StringIO(), width=200)
-    screen.tell(Conclusion(given, "So.", findings, []), console)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(screen.progress(done, total, "run", 65.0, left))
     assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue().splitlines() == [
-        "So.",
-        "warning a: [At] the edge.",
-        "        → x.low=[1]",
-        "warning All.",
-    ]
+    (line,) = console.file.getvalue().splitlines()
+    assert len(line) == 80 and ("━" in line) == bool(done) and said in line
+
+
+def test_a_notice_is_forgotten_on_a_terminal_and_a_line_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "from studies.commands.screen import loading\nwith loading('torch', 'mlflow'): pass\n"
+    wiped = on_a_terminal(f"import sys; sys.path += {sys.path!r}; {code}", tmp_path)
+    assert wiped == "optstudy: loading PyTorch and MLflow …\r\x1b[2K"
+    with screen.notice("loading it", kept=True):
+        assert capsys.readouterr().err == "optstudy: loading it …\n"
+    with screen.notice("reading"), screen.loading("sys"):  # which is there already
+        pass
+    assert capsys.readouterr().err == ""

@@ -12,8 +12,9 @@ from pipeline.data import DataSet
 from pipeline.errors import UserError
 from pipeline.results import Epoch, Outcome, Phase, Result
 from studies.search import workers
+from studies.search.capacity import pool_size
 from studies.search.runner import LOSSES
-from studies.search.workers import LocalWorker, Lost, Ready, Task, pool_size
+from studies.search.workers import LocalWorker, Lost, Ready, Task
 
 pytestmark = pytest.mark.slow  # every test runs a study, or a process
 

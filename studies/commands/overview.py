@@ -1,0 +1,134 @@
+"""A study as a terminal shows it: how far its arms are, what they came to, what to make of it.
+
+Below 100 columns a table becomes lines of text, which a terminal wraps and never cuts.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.results import Outcome
+from pipeline.words import count
+from studies.commands.screen import WIDE
+
+if TYPE_CHECKING:  # pandas and Optuna take a while to import, and many verbs do without
+    import pandas as pd
+
+    from studies.report.conclusion import Conclusion
+    from studies.search.journal import StoredArm
+
+
+def standing(arms: Sequence["StoredArm"], width: int, alive: bool = True) -> RenderableType:
+    """How far every arm is: a row each, or a line. Outcomes that no trial had are left out.
+
+    Runs under way count as interrupted where no process is `alive` to go on with them.
+    """
+    others = [outcome for outcome in Outcome if outcome is not Outcome.complete]
+    counts = {str(o): [arm.outcomes[o] for arm in arms] for o in others}
+    counts["running" if alive else "interrupted"] = [len(arm.interrupted) for arm in arms]
+    counts = {heading: numbers for heading, numbers in counts.items() if any(numbers)}
+    rows = [_cells(arm) for arm in arms]
+    if width < WIDE:
+        lines = []
+        for place, (name, trials, best, finals, test) in enumerate(rows):
+            said = [name.ljust(max(len(row[0]) for row in rows)), trials]
+            said += [f"best {best.partition(' ')[0]}"] if best else []
+            said += [f"final {finals}"] if finals else []
+            said += [f"test {test}"] if test else []
+            said += [f"{n[place]} {heading}" for heading, n in counts.items() if n[place]]
+            lines.append(Text(" · ".join(said)))
+        return Group(*lines)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("arm", overflow="fold")
+    for heading in ("trials", *counts, "best validation accuracy", "finals", "test"):
+        table.add_column(heading, justify="right", overflow="fold")
+    for place, (name, trials, *rest) in enumerate(rows):
+        table.add_row(name, trials, *(str(n[place] or "") for n in counts.values()), *rest)
+    return table
+
+
+def _cells(arm: "StoredArm") -> tuple[str, str, str, str, str]:
+    """`plain`, `3/12`, `0.5804 (trial 2)`, `1/3`, `0.5500`; what isn't there yet is empty."""
+    from studies.search.journal import accuracy
+
+    best = "" if arm.best is None else f"{accuracy(arm.best):.4f} (trial {arm.best.number})"
+    test = [r["test_accuracy"] for r in arm.finals.values() if r["test_accuracy"] is not None]
+    mean = f"{math.fsum(test) / len(test):.4f}" if test else ""
+    finals = f"{len(arm.finals)}/{arm.finals_asked}" if arm.finals_asked else ""
+    return arm.name, f"{len(arm.ended)}/{arm.trials_asked}", best, finals, mean
+
+
+def best_so_far(arms: Sequence["StoredArm"]) -> Text:
+    """`best so far: adam/trial 2, 0.5804: optimizer.lr=0.00132 …`, or nothing."""
+    from studies.search.journal import accuracy
+
+    found = [(arm.best, arm.name) for arm in arms if arm.best is not None]
+    if not found:
+        return Text("")
+    trial, arm = max(found, key=lambda best: best[0].value or 0.0)
+    point = " ".join(short(override) for override in trial.user_attrs["suggested"])
+    return Text(f"best so far: {arm}/trial {trial.number}, {accuracy(trial):.4f}: {point}")
+
+
+def short(override: str) -> str:
+    """`optimizer.lr=0.00132` of `optimizer.lr=0.0013218…`."""
+    key, _, value = override.partition("=")
+    try:
+        return f"{key}={float(value):.3g}" if "." in value or "e" in value else override
+    except ValueError:
+        return override
+
+
+def status(study: str, arms: Sequence["StoredArm"], alive: bool, width: int) -> RenderableType:
+    """The same of a study that may run elsewhere, or not any more."""
+    from studies.search.progress import missing
+
+    left = sum(missing(arm) for arm in arms)
+    note = f"stopped; {count(left, 'run')} missing: optstudy run …" if left else "done"
+    if alive:
+        note = f"running; {count(left, 'run')} to go"
+    if arms and (cut := arms[0].cut):
+        note += (
+            f" (study.hours={cut['hours']:g} ended the search, {cut['trials']} trials were asked)"
+        )
+    return Group(Text(f"study {study}: {note}", style="italic"), standing(arms, width, alive))
+
+
+def summary(arms: "pd.DataFrame", width: int) -> RenderableType:
+    """What every arm came to, its tuned hyperparameters joined: a row each, or two lines."""
+    from studies.report.export import rounded
+
+    others = ("study", "arm", "finals", "seconds", *(outcome.value for outcome in Outcome))
+    tuned = [c for c in arms.columns if c not in others and "accuracy" not in c]
+    table = Table(box=box.SIMPLE_HEAD)
+    accuracies = ("validation accuracy", "test accuracy", "95 % interval")
+    for heading in ("arm", "best of its search", *accuracies, "final runs"):
+        table.add_column(heading, overflow="fold")
+    lines = []
+    for _, row in rounded(arms).iterrows():
+        low, high = row["test_accuracy_low"], row["test_accuracy_high"]
+        best = " ".join(f"{key}={row[key]}" for key in tuned if row[key])
+        name, validation, test = row["arm"], row["val_accuracy"], row["test_accuracy_mean"]
+        interval = f"{low} – {high}" if low else ""
+        table.add_row(name, best, validation, test, interval, row["finals"])
+        said = [name, f"validation {validation}" if validation else "no complete trial"]
+        said += [f"test {test}{f' ({interval})' if low else ''}"] if test else []
+        said += [count(int(row["finals"]), "final run")]
+        lines += [Text(" · ".join(said)), Text(f"  {best}")] if best else [Text(" · ".join(said))]
+    return table if width >= WIDE else Group(*lines)
+
+
+def tell(conclusion: "Conclusion", screen: Console) -> None:
+    """The answer, and every warning with the override that would mend it."""
+    screen.print(conclusion.answer, style="bold")
+    for finding in conclusion.findings:
+        where = f"{finding.arm}: " if finding.arm is not None else ""
+        screen.print(f"[yellow]warning[/yellow] {escape(where + finding.text)}", highlight=False)
+        if finding.override:
+            screen.print(f"        → {escape(finding.override)}")

@@ -1,0 +1,148 @@
+"""A study on a terminal, as text."""
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from building import definition, evidence, final, trial
+from optuna.trial import TrialState, create_trial
+from rich.console import Console, RenderableType
+
+from studies.analysis.diagnosis import Finding
+from studies.commands import overview
+from studies.report.conclusion import Conclusion
+from studies.search.journal import StoredArm
+
+
+def lines(content: RenderableType, width: int) -> list[str]:
+    """What a terminal of this width shows, without blank lines."""
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(content)
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def stored(trials: int = 3, finals: int = 2, name: str = "plain") -> StoredArm:
+    """So many trials, of which two have ended; and one of the final runs has."""
+    attributes: dict[str, Any] = {"definition": definition(), "trials": trials, "finals": finals}
+    attributes["final/0/1"] = {"run_id": "f", "outcome": "complete", "test_accuracy": 0.25}
+    suggested = ["optimizer=sgd", "optimizer.lr=0.0123456"]
+    run = [
+        create_trial(
+            value=0.5,
+            intermediate_values={1: 0.5, 2: 0.4},
+            user_attrs={"outcome": "complete", "suggested": suggested},
+        ),
+        create_trial(state=TrialState.PRUNED, user_attrs={"outcome": "pruned"}),
+        create_trial(state=TrialState.RUNNING),
+    ]
+    for number, each in enumerate(run):
+        each.number = number
+    return StoredArm(name, attributes, run[:trials])
+
+
+def test_an_arm_is_a_row_without_the_outcomes_that_no_trial_had() -> None:
+    heads, _, row = lines(overview.standing([stored()], 120), 120)
+    assert dict(zip(cells(heads), cells(row), strict=True)) == {
+        "arm": "plain",
+        "trials": "2/3",
+        "pruned": "1",
+        "running": "1",
+        "best validation accuracy": "0.5000 (trial 0)",
+        "finals": "1/2",
+        "test": "0.2500",
+    }
+
+
+def test_an_arm_is_a_line_on_a_narrow_terminal() -> None:
+    arms = [stored(), stored(2, 1, "batchnorm")]
+    assert lines(overview.standing(arms, 80), 80) == [
+        "plain     · 2/3 · best 0.5000 · final 1/2 · test 0.2500 · 1 pruned · 1 running",
+        "batchnorm · 2/2 · best 0.5000 · final 1/1 · test 0.2500 · 1 pruned",
+    ]
+
+
+def test_an_arm_that_has_not_begun_has_no_best_yet() -> None:
+    fresh = replace(stored(3, 1), trials=[], attributes={"trials": 3, "finals": 1})
+    assert lines(overview.standing([fresh], 80), 80) == ["plain · 0/3 · final 0/1"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_nothing_of_a_study_is_cut(width: int) -> None:
+    arms = [stored(name="a_rather_long_name_of_an_arm" * 2), stored()]
+    run = trial("a" * 50, 0, 0.5, **{"optimizer.lr": 0.25, "optimizer.momentum": 0.5})
+    arms_table = evidence([run, final("a" * 50, 0, 1, 0.4)]).arms
+    for content in (
+        overview.standing(arms, width),
+        overview.status("s" * 50, arms, False, width),
+        overview.summary(arms_table, width),
+    ):
+        shown = lines(content, width)
+        assert not [line for line in shown if "…" in line.replace("run …", "") or len(line) > width]
+
+
+def test_the_best_so_far_is_the_best_of_all_arms_with_short_figures() -> None:
+    better = stored(name="better")
+    better.trials[0].value = 0.75
+    said = overview.best_so_far([stored(), better])
+    assert str(said) == "best so far: better/trial 0, 0.5000: optimizer=sgd optimizer.lr=0.0123"
+
+
+@pytest.mark.parametrize(
+    ("arm", "alive", "said"),
+    [
+        (stored(), True, "running; 2 runs to go"),
+        (stored(), False, "stopped; 2 runs missing: optstudy run …"),
+        (stored(trials=2), False, "stopped; 1 run missing: optstudy run …"),
+        (stored(trials=2, finals=1), False, "done"),
+    ],
+)
+def test_status_says_what_is_missing_and_whether_it_runs(
+    arm: StoredArm, alive: bool, said: str
+) -> None:
+    title, *table = lines(overview.status("s", [arm], alive, 120), 120)
+    assert title == f"study s: {said}"
+    under_way = ("running" in table[0], "interrupted" in table[0])
+    assert under_way == ((alive, not alive) if arm.interrupted else (False, False))
+
+
+def test_status_says_that_time_ended_a_search() -> None:
+    arm = stored(trials=2, finals=1)
+    late = replace(arm, attributes={**arm.attributes, "cut": {"hours": 0.5, "trials": 40}})
+    title, *_ = lines(overview.status("s", [late], False, 120), 120)
+    assert title == "study s: done (study.hours=0.5 ended the search, 40 trials were asked)"
+
+
+def test_the_summary_joins_what_was_tuned_and_leaves_out_what_is_not_there() -> None:
+    runs = [trial("a", 0, 0.5, **{"optimizer.lr": 0.25}), final("a", 0, 1, 0.4)]
+    runs += [final("a", 0, 2, 0.6), trial("b", 0, None, outcome="diverged")]
+    _, _, a, b = map(cells, lines(overview.summary(evidence(runs).arms, 200), 200))
+    assert a[:4] == ["a", "optimizer.lr=0.25", "0.5000", "0.5000"]
+    assert a[4].startswith("-0.77") and " – " in a[4] and a[5] == "2"
+    assert b == ["b", "0"]
+    first, point, last = lines(overview.summary(evidence(runs).arms, 80), 80)
+    assert first.startswith("a · validation 0.5000 · test 0.5000 (-0.77")
+    assert first.endswith(" · 2 final runs") and point == "  optimizer.lr=0.25"
+    assert last == "b · no complete trial · 0 final runs"
+
+
+def test_the_answer_comes_with_every_warning_and_what_would_mend_it() -> None:
+    given = evidence([trial("a", 0, 0.5)])
+    findings = [
+        Finding("a", "boundary", "[At] the edge.", "x.low=[1]"),
+        Finding(None, "k", "All.", ""),
+    ]
+    console = Console(file=io.StringIO(), width=200)
+    overview.tell(Conclusion(given, "So.", findings, []), console)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines() == [
+        "So.",
+        "warning a: [At] the edge.",
+        "        → x.low=[1]",
+        "warning All.",
+    ]
