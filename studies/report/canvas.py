@@ -146,16 +146,7 @@ def short(label: str) -> str:
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file, 920 px wide."""
-    return _saved(figure, format="png")
-
-
-def svg(figure: Figure) -> bytes:
-    """The figure as an SVG file, its text as outlines: it looks the same everywhere."""
-    return _saved(figure, format="svg", metadata={"Date": None})
-
-
-def _saved(figure: Figure, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with styled():
-        figure.savefig(buffer, **options)
+        figure.savefig(buffer, format="png")
     return buffer.getvalue()

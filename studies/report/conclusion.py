@@ -8,8 +8,7 @@ from pipeline.config import Config
 from pipeline.tracking import Store
 from studies.analysis.diagnosis import Finding, diagnose
 from studies.analysis.evidence import Evidence, gather
-from studies.report import page
-from studies.report.answer import answer
+from studies.report import kinds, page
 from studies.report.export import write_tables
 
 
@@ -29,4 +28,4 @@ def conclude(config: Config, store: Store, study: str, folder: Path) -> Conclusi
     findings = diagnose(evidence)
     files = write_tables(evidence, folder, config.formats)
     files += page.write(evidence, findings, folder)
-    return Conclusion(evidence, answer(evidence), findings, files)
+    return Conclusion(evidence, kinds.answer(evidence), findings, files)

@@ -96,16 +96,11 @@ def learning_rates(trials: pd.DataFrame, look: Look) -> Figure:
 
 def _outcome_keys(pruned: bool, lost: bool) -> list[Line2D]:
     """What the legend says of the marks; nothing where all are complete."""
-    colour = matplotlib.rcParams["axes.edgecolor"]
-    grey: dict[str, Any] = {"color": colour, "linestyle": "none", "markersize": MARK}
-    keys = []
-    if pruned or lost:
-        keys.append(Line2D([], [], marker="o", label="complete", **grey))
-    if pruned:
-        keys.append(Line2D([], [], marker="o", mfc="white", label="pruned", **grey))
-    if lost:
-        keys.append(Line2D([], [], marker="x", label="diverged or failed", **grey))
-    return keys
+    grey = matplotlib.rcParams["axes.edgecolor"]
+    keys = [("complete", "o", grey)] * (pruned or lost)
+    keys += [("pruned", "o", "white")] * pruned + [("diverged or failed", "x", grey)] * lost
+    key: dict[str, Any] = {"color": grey, "linestyle": "none", "markersize": MARK}
+    return [Line2D([], [], label=name, marker=m, mfc=face, **key) for name, m, face in keys]
 
 
 def search_progress(progress: pd.DataFrame, look: Look) -> Figure:

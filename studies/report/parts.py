@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from matplotlib.figure import Figure
 
@@ -20,25 +21,27 @@ class Plot:
     figure: Figure | None
     reason: str = ""
 
-    @property
-    def file(self) -> str:
-        """The PNG file it is also written to."""
-        return f"{self.name}.png"
+    @cached_property
+    def png(self) -> bytes:
+        """The figure as an image; nothing where there is none."""
+        return canvas.png(self.figure) if self.figure is not None else b""
 
     @property
     def uri(self) -> str:
-        """The figure as a data URI."""
-        assert self.figure is not None
-        return "data:image/svg+xml;base64," + base64.b64encode(canvas.svg(self.figure)).decode()
+        """The same as a data URI."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of a table; without text, `reason` says why. An arm's name has its colour."""
+    """One figure of a table; without text, `reason` says why.
+
+    An arm's name has its colour, and `code` is to be copied."""
 
     text: str
     reason: str = ""
     arm: bool = False
+    code: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,6 @@ class Table:
 
     title: str
     rows: Sequence[Mapping[str, Cell]]  # by the header of their column, the same in every row
-    note: str
+    note: str = ""
     reason: str = ""
     lead: int = 1

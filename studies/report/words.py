@@ -1,7 +1,8 @@
 """Figures and names as the answer and the report word them: `14.2`, `p = 0.002`, `3 seeds`."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -26,7 +27,7 @@ def resume(evidence: Evidence) -> str:
 
 def points(share: float) -> str:
     """`14.2` points of accuracy, from a share."""
-    return f"{100 * share + 0.0:.1f}".replace("-0.0", "0.0").replace("-", "−")
+    return figure(share, "z.1f", 100)
 
 
 def figure(value: Any, form: str, scale: float = 1) -> str:
@@ -43,13 +44,15 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"{rounded:,.{max(0, places)}f}".replace(",", "\N{NO-BREAK SPACE}").replace("-", "−")
 
 
-def between(
-    row: "pd.Series[Any]", value: str, low: str, high: str, scale: float = 100, places: int = 2
-) -> str:
-    """`24.71 (23.90 to 25.52)`, or without the interval where there is none."""
-    form = f".{places}f"
-    middle, *ends = (figure(row[name], form, scale) for name in (value, low, high))
-    return f"{middle} ({ends[0]} to {ends[1]})" if all(ends) else middle
+def between(estimate: Iterable[float], say: Callable[[float], str]) -> str:
+    """`24.71 (23.90 to 25.52)` of value, low, high; without the interval where there is none."""
+    value, low, high = ("" if pd.isna(number) else say(number) for number in estimate)
+    return f"{value} ({low} to {high})" if low and high else value
+
+
+def percent(share: float) -> str:
+    """`24.71`, from a share."""
+    return figure(share, ".2f", 100)
 
 
 def named(rows: pd.DataFrame, value: str, percent: bool = True) -> str:
@@ -86,6 +89,4 @@ def capital(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a table too."""
-    for mark in "\\`*_<>|[]":
-        text = text.replace(mark, f"\\{mark}")
-    return text
+    return re.sub(r"[\\`*_<>|[\]]", r"\\\g<0>", text)

@@ -220,15 +220,16 @@ def tables(evidence: Evidence) -> list[Table]:
     rows, none = [], "no shared seed"
     for _, row in evidence.comparisons.iterrows():
         verdict = f"{row['verdict']} than" if row["verdict"] in TURNED else row["verdict"]
-        better = words.between(row, "p_better", "p_better_low", "p_better_high", 1, 2)
+        difference = words.between(row[["difference", "low", "high"]], words.percent)
+        better = row[["p_better", "p_better_low", "p_better_high"]]
         cells = {
             "Arm A": Cell(row["arm_a"], arm=True),
             "Verdict": Cell(verdict),
             "Arm B": Cell(row["arm_b"], arm=True),
-            "A − B, points": Cell(words.between(row, "difference", "low", "high"), none),
+            "A − B, points": Cell(difference, none),
             "p": Cell(words.figure(row["p_value"], ".3g"), none),
             "p (Holm)": Cell(words.figure(row["p_holm"], ".3g"), none),
-            "P(A > B)": Cell(better, none),
+            "P(A > B)": Cell(words.between(better, "{:.2f}".format), none),
             "Seeds": Cell(str(row["seeds"])),
         }
         rows.append(cells)

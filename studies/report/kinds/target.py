@@ -97,7 +97,9 @@ def tables(evidence: Evidence) -> list[Table]:
     headers = dict(zip(targets.COSTS, ("Steps", "Epochs", "Training, s"), strict=True))
     rows = []
     for _, arm in targets.table(evidence).iterrows():
-        costs = {h: Cell(_measured(arm, cost), "never reached") for cost, h in headers.items()}
+        took = {h: arm[[cost, f"{cost}_low", f"{cost}_high"]] for cost, h in headers.items()}
+        said = {h: words.between(cost, words.significant) for h, cost in took.items()}
+        costs = {header: Cell(text, "never reached") for header, text in said.items()}
         lr = "" if pd.isna(arm["lr"]) else words.significant(arm["lr"], 2)
         rate = {"Best learning rate": Cell(lr, "not searched")}
         reached = {"Reached": Cell(f"{arm['reached']} of {arm['finals']}")}
@@ -107,14 +109,6 @@ def tables(evidence: Evidence) -> list[Table]:
         "below is of runs that ended there."
     )
     return [Table("What the target took", rows, note)] if rows else []
-
-
-def _measured(arm: Row, cost: str) -> str:
-    """`91.7 (89.0 to 94.4)`, or without the interval where there is none; empty if unmeasured."""
-    if pd.isna(arm[cost]):
-        return ""
-    value, low, high = (words.significant(arm[f"{cost}{end}"]) for end in ("", "_low", "_high"))
-    return value if pd.isna(arm[f"{cost}_low"]) else f"{value} ({low} to {high})"
 
 
 def plots(evidence: Evidence, look: Look) -> list[Plot]:

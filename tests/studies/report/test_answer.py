@@ -13,7 +13,7 @@ from pipeline.compose import compose, typed
 from pipeline.errors import UserError
 from studies.analysis import statistics, tables
 from studies.analysis.evidence import Evidence
-from studies.report.answer import answer
+from studies.report.kinds import answer
 
 TEN = [0.500, 0.502, 0.498, 0.501, 0.503, 0.499, 0.500, 0.504, 0.497, 0.506]
 

@@ -13,7 +13,7 @@ from test_answer import TEN, apart, shifted, study
 from studies.analysis.diagnosis import Finding
 from studies.analysis.evidence import Evidence
 from studies.report import kinds, page
-from studies.report.answer import answer
+from studies.report.kinds import answer
 from studies.report.parts import Cell, Table
 
 TWO = {"plain": TEN, "batchnorm": shifted(0.1)}
@@ -144,8 +144,9 @@ def test_best_configuration_is_a_command_to_copy() -> None:
     overrides = ["optimizer=adam", "model.hidden=[100]"]
     best = create_trial(value=0.5, user_attrs={"overrides": overrides})
     journal = {"a": replace(given.journal["a"], trials=[best])}
-    (configured,) = page.configurations(replace(given, journal=journal))
-    assert configured["command"] == "optstudy train optimizer=adam 'model.hidden=[100]'"
+    (row,) = page.configurations(replace(given, journal=journal)).rows
+    command = "optstudy train optimizer=adam 'model.hidden=[100]'"
+    assert row["Command"] == Cell(command, row["Command"].reason, code=True)
 
 
 def test_facts_give_a_budget_only_where_all_arms_have_the_same() -> None:
@@ -164,15 +165,19 @@ def test_provenance_names_every_arms_budget_and_its_looks_at_the_test_set() -> N
         provenance={"git.commit": "abc", "git.dirty": "true"},
         test_evaluations={"a": 10, "b": 4},
     )
-    rows = dict(row[:2] for row in page.provenance(given))
+    rows = provenance(given)
     assert rows["Budget: epochs"] == "2 (a), 704 (b)"
     assert rows["Test set evaluated, per arm"] == "10 times (a), 4 times (b)"
     assert rows["Code"] == "commit abc, with uncommitted changes"
 
 
 def test_the_budget_of_a_study_whose_journal_is_gone_is_empty() -> None:
-    rows = dict(row[:2] for row in page.provenance(replace(study({"a": TEN}), journal={})))
+    rows = provenance(replace(study({"a": TEN}), journal={}))
     assert {value for name, value in rows.items() if name.startswith("Budget: ")} == {""}
+
+
+def provenance(given: Evidence) -> dict[str, str]:
+    return {row["What"].text: row["Recorded"].text for row in page.provenance(given).rows}
 
 
 def test_arms_table_counts_outcomes_of_the_search() -> None:
