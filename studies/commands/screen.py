@@ -66,35 +66,31 @@ def status_table(study: str, arms: Sequence["StoredArm"], alive: bool) -> Table:
 
 
 def summary(arms: "pd.DataFrame") -> Table:
-    """The arms table as a terminal shows it: the tuned hyperparameters joined in one column."""
-    from studies.report.export import rounded
+    """The small arms table, as README shows it."""
+    from studies.report import typeset
 
-    others = ("study", "arm", "finals", "seconds", *(outcome.value for outcome in Outcome))
-    tuned = [c for c in arms.columns if c not in others and "accuracy" not in c]
-    table = Table(box=box.SIMPLE_HEAD)
-    accuracies = ("validation accuracy", "test accuracy", "95 % interval")
-    for heading in ("arm", "best of its search", *accuracies, "final runs"):
-        table.add_column(heading, overflow="fold")
-    for _, row in rounded(arms).iterrows():
-        low, high = row["test_accuracy_low"], row["test_accuracy_high"]
-        best = " ".join(f"{key}={row[key]}" for key in tuned if row[key])
-        measured = [
-            row["val_accuracy"],
-            row["test_accuracy_mean"],
-            f"{low} – {high}" if low else "",
-        ]
-        table.add_row(row["arm"], best, *measured, row["finals"])
+    text = typeset.small(arms, overrides=True)
+    table = Table(*text.columns, box=box.SIMPLE_HEAD)
+    for row in text.to_numpy():
+        table.add_row(*row)
     return table
 
 
 def tell(conclusion: "Conclusion", screen: Console) -> None:
-    """The answer, and every warning with the override that would mend it."""
+    """The answer, every warning with what would mend it, and the command that mends them all."""
+    from studies.analysis import advice
+
     screen.print(conclusion.answer, style="bold")
-    for finding in conclusion.findings:
-        where = f"{finding.arm}: " if finding.arm is not None else ""
-        screen.print(f"[yellow]warning[/yellow] {escape(where + finding.text)}", highlight=False)
-        if finding.override:
-            screen.print(f"        → {escape(finding.override)}")
+    for warned in advice.causes(conclusion.findings):
+        where = f"{', '.join(warned.arms)}: " if warned.arms else ""
+        fix = f" → {warned.override}" if warned.override else ""
+        screen.print(
+            f"[yellow]warning[/yellow] {escape(where + warned.text + fix)}", highlight=False
+        )
+    if mending := advice.command(conclusion.evidence, conclusion.findings):
+        screen.print(
+            f"all of it: {escape(mending)}", highlight=False, soft_wrap=True
+        )  # to be copied
 
 
 @contextmanager

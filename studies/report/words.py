@@ -9,13 +9,16 @@ import pandas as pd
 
 from studies.analysis.evidence import Evidence
 
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+PLAIN = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+
 
 def reached(arm: "pd.Series[Any]", unit: bool = True) -> str:
     """`51.2 % test accuracy (95 % interval 50.9 to 51.5, 10 seeds)`."""
     seeds = count(int(arm["finals"]), "seed")
-    if pd.notna(arm["test_accuracy_low"]):
-        low, high = (points(arm[f"test_accuracy_{end}"]) for end in ("low", "high"))
-        seeds = f"95 % interval {low} to {high}, {seeds}"
+    low, high = (arm[f"test_accuracy_{end}"] for end in ("low", "high"))
+    if bounds := interval(low, high, points):
+        seeds = f"95 % interval {bounds}, {seeds}"
     what = " test accuracy" if unit else ""
     return f"{points(arm['test_accuracy_mean'])} %{what} ({seeds})"
 
@@ -31,8 +34,12 @@ def points(share: float) -> str:
 
 
 def figure(value: Any, form: str, scale: float = 1) -> str:
-    """A number in a format, empty where it is missing, with a true minus sign."""
-    return "" if value is None or pd.isna(value) else f"{scale * value:{form}}".replace("-", "−")
+    """A number in a format, empty where it is missing: `−0.25`, `1.67 × 10⁻⁵`."""
+    if value is None or pd.isna(value):
+        return ""
+    mantissa, _, exponent = f"{scale * value:{form}}".partition("e")
+    power = f" × 10{str(int(exponent)).translate(RAISED)}" if exponent else ""
+    return mantissa.replace("-", "−") + power
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -44,10 +51,27 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"{rounded:,.{max(0, places)}f}".replace(",", "\N{NO-BREAK SPACE}").replace("-", "−")
 
 
-def between(estimate: Iterable[float], say: Callable[[float], str]) -> str:
-    """`24.71 (23.90 to 25.52)` of value, low, high; without the interval where there is none."""
-    value, low, high = ("" if pd.isna(number) else say(number) for number in estimate)
-    return f"{value} ({low} to {high})" if low and high else value
+def interval(
+    low: float, high: float, say: Callable[[float], str], least: float = 0, most: float = 1
+) -> str:
+    """`23.90 to 25.52`, cut to what is possible; empty where there is none.
+
+    Few seeds can give an interval that goes beyond; one that holds all there is tells nothing.
+    """
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    if low <= least and high >= most:
+        return "too wide to say"
+    return f"{say(max(low, least))} to {say(min(high, most))}"
+
+
+def between(
+    estimate: Iterable[float], say: Callable[[float], str], least: float = 0, most: float = 1
+) -> str:
+    """`24.71 (23.90 to 25.52)` of value, low, high; empty where there is no value."""
+    value, low, high = estimate
+    bounds = interval(low, high, say, least, most)
+    return ("" if pd.isna(value) else say(value)) + (f" ({bounds})" if bounds else "")
 
 
 def percent(share: float) -> str:

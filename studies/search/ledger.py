@@ -200,6 +200,8 @@ def open_ledger(
         "study": study.name,
         "data.name": dataset.name,
         "data.fingerprint": dataset.fingerprint,
+        "data.classes": str(len(dataset.classes)),
+        "data.images": str(dataset.train_size),
     }
     tags |= {"data.fallback": study.fallback} if study.fallback else {}
     parent = parents[0] if parents else _begin(study, store, experiment, tags)

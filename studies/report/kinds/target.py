@@ -3,6 +3,8 @@
 A study is one of these where all its arms set the same `trainer.target`.
 """
 
+import math
+from functools import partial
 from typing import Any, TypeAlias
 
 import matplotlib
@@ -98,8 +100,8 @@ def tables(evidence: Evidence) -> list[Table]:
     rows = []
     for _, arm in targets.table(evidence).iterrows():
         took = {h: arm[[cost, f"{cost}_low", f"{cost}_high"]] for cost, h in headers.items()}
-        said = {h: words.between(cost, words.significant) for h, cost in took.items()}
-        costs = {header: Cell(text, "never reached") for header, text in said.items()}
+        say = partial(words.between, say=words.significant, most=math.inf)
+        costs = {header: Cell(say(cost), "never reached") for header, cost in took.items()}
         lr = "" if pd.isna(arm["lr"]) else words.significant(arm["lr"], 2)
         rate = {"Best learning rate": Cell(lr, "not searched")}
         reached = {"Reached": Cell(f"{arm['reached']} of {arm['finals']}")}
