@@ -27,5 +27,7 @@ def conclude(config: Config, store: Store, study: str, folder: Path) -> Conclusi
     evidence = gather(config, store, study)
     findings = diagnose(evidence)
     files = write_tables(evidence, folder, config.formats)
-    files += page.write(evidence, findings, folder)
+    served = config.tracking.uri or f"http://{config.host}:{config.port}"
+    address = f"{served}/#/experiments/{store.find_experiment(study)}/runs"
+    files += page.write(evidence, findings, folder, address)
     return Conclusion(evidence, kinds.answer(evidence), findings, files)

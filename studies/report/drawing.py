@@ -52,17 +52,18 @@ def learning(curves: pd.DataFrame, look: Look, x: str, metric: str, label: str) 
     for arm, style in arms.items():
         points = measured[measured["arm"] == arm].sort_values("x")
         canvas.curve(axes, points, style, scale)
-    wide = _wide(measured.groupby("arm")["x"].max())
-    far = canvas.log_if(axes.set_xscale, wide)  # else the short arms would be a few pixels
+    far = wide(measured.groupby("arm")["x"].max())
+    scale_said = canvas.log_if(axes.set_xscale, far)  # else the short arms would be a few pixels
     if not far and x != "seconds":
         canvas.whole_ticks(axes)
-    axes.set_xlabel(AXES[x] + far)
-    wide = metric == "train_loss" and _wide(measured["mean"])
-    axes.set_ylabel(label + canvas.log_if(axes.set_yscale, wide))
+    axes.set_xlabel(AXES[x] + scale_said)
+    high = metric == "train_loss" and wide(measured["mean"])
+    axes.set_ylabel(label + canvas.log_if(axes.set_yscale, high))
     return figure
 
 
-def _wide(values: "pd.Series[float]") -> bool:
+def wide(values: "pd.Series[float]") -> bool:
+    """Whether values differ so much that their axis had better be logarithmic."""
     return bool(values.min() > 0 and values.max() / values.min() > WIDE)
 
 

@@ -13,9 +13,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from pipeline.results import Outcome
+from studies.analysis import advice
 from studies.analysis.diagnosis import Finding
 from studies.analysis.evidence import Evidence
-from studies.report import canvas, export, kinds, words
+from studies.report import canvas, export, kinds, live, runs, words
 from studies.report.parts import Cell, Plot, Table
 from studies.report.plots import draw
 
@@ -25,13 +26,16 @@ BUDGET = {"trials per arm": "trials", "final runs per arm": "finals", "epochs": 
 BUDGET |= {"batch size": "trainer.batch_size", "sampler": "sampler", "pruner": "pruner"}
 
 
-def write(evidence: Evidence, findings: Sequence[Finding], folder: Path) -> list[Path]:
+def write(
+    evidence: Evidence, findings: Sequence[Finding], folder: Path, address: str = ""
+) -> list[Path]:
     """Write report.html, report.md and the plots as PNG files beside them; returns the files.
 
-    Raises UserError where the folder can't be written.
+    `address` is that of the study's runs in the MLflow UI. Raises UserError where the folder can't
+    be written.
     """
     plots = draw(evidence)
-    texts = render(page(evidence, findings, plots))
+    texts = render(page(evidence, findings, plots, address))
     pictures = {f"{plot.name}.png": plot.png for plot in plots if plot.png}
     return export.write(folder, pictures | {name: text.encode() for name, text in texts.items()})
 
@@ -46,22 +50,27 @@ def render(parts: Mapping[str, Any]) -> dict[str, str]:
     return {name: environment.get_template(f"{name}.j2").render(parts) for name in names}
 
 
-def page(evidence: Evidence, findings: Sequence[Finding], plots: Sequence[Plot]) -> dict[str, Any]:
+def page(
+    evidence: Evidence, findings: Sequence[Finding], plots: Sequence[Plot], address: str = ""
+) -> dict[str, Any]:
     """Everything the templates show, by name."""
     fallback = evidence.provenance.get("data.fallback", "")
     unknown = f"Study {evidence.study} (its question isn't recorded)"
     styles = canvas.styles(list(evidence.arms["arm"]))
+    own = [table for kind in kinds.of(evidence) for table in kind.tables(evidence)]
     return {
         "study": evidence.study,
         "question": evidence.question or unknown,
         "answer": kinds.answer(evidence),
         "banner": f"Not the data set asked for: {fallback}." if fallback else "",
         "facts": facts(evidence),
-        "tables": [table for kind in kinds.of(evidence) for table in kind.tables(evidence)],
-        "sources": [arms_table(evidence), configurations(evidence), provenance(evidence)],
-        "findings": findings,
-        "resume": words.resume(evidence),
+        "results": [arms_table(evidence), *own],
+        "warnings": advice.causes(findings),
+        "mending": advice.command(evidence, findings),
         "plots": plots,
+        "library": live.library() if any(plot.live for plot in plots) else "",
+        "runs": runs.table(evidence, address),
+        "sources": [configurations(evidence), provenance(evidence)],
         "colours": {arm: style.colour for arm, style in styles.items()},
     }
 
@@ -90,6 +99,7 @@ def arms_table(evidence: Evidence) -> Table:
         ended = ", ".join(f"{arm[o.value]} {o.value}" for o in Outcome if arm[o.value])
         forgiving = [words.figure(width, ".1f") for width in widths.get(name, ())]
         wide = " / ".join(forgiving) if all(forgiving) else ""
+        narrow = "no learning rate searched" if not wide else "no second trial within 5 points"
         asked = evidence.budgets.get(name, {}).get("finals", arm["finals"])
         finals = str(asked) if arm["finals"] == asked else f"{arm['finals']} of {asked}"
         cells = {
@@ -98,14 +108,14 @@ def arms_table(evidence: Evidence) -> Table:
             "Best validation, %": Cell(words.percent(arm["val_accuracy"]), "no complete trial"),
             "Final runs": Cell(finals),
             "Trials": Cell(ended, "none ended"),
-            "Learning-rate width, decades": Cell(wide, "no learning rate searched"),
+            "Learning-rate width, decades": Cell(wide if wide.strip("0./ ") else "", narrow),
             "Time": Cell(words.duration(arm["seconds"])),
         }
         rows.append(cells)
     note = (
         "Test accuracy is the mean over final seeds with its 95 % interval. Learning-rate width: "
         "the decades of learning rate whose trials, with the best trial's optimizer, come within "
-        "1, 2 and 5 points of the arm's best."
+        "1, 2 and 5 points of the arm's best; 0.0 where the best stands alone."
     )
     return Table("Arms", rows, note, "No arm has run.")
 

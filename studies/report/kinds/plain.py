@@ -5,7 +5,7 @@ import pandas as pd
 from pipeline.results import Outcome
 from studies.analysis.diagnosis import unequal
 from studies.analysis.evidence import Evidence
-from studies.report import drawing, sentences, words
+from studies.report import drawing, live, sentences, words
 from studies.report.canvas import Look
 from studies.report.parts import Cell, Plot, Table
 
@@ -75,6 +75,7 @@ def plots(evidence: Evidence, look: Look) -> list[Plot]:
         f"Test accuracy per arm: {words.named(evidence.arms, 'test_accuracy_mean')}",
         drawing.test_accuracy(measured, evidence.arms, look) if len(measured) else None,
         "No final run has a test accuracy.",
+        live.test_accuracy(evidence, look) if len(measured) else None,
     )
     return [accuracies]
 
