@@ -140,7 +140,8 @@ def luck(evidence: Evidence) -> tuple[float, float]:
     NaN where classes and images aren't recorded.
     """
     classes, images = (float(evidence.provenance.get(f"data.{n}", "nan")) for n in COUNTED)
-    shares = {own.get("data.validation", "nan") for own in evidence.settings.values()}
+    key = "data.validation"
+    shares = {own[key] for own in evidence.settings.values() if key in own}
     share = float(shares.pop()) if len(shares) == 1 else math.nan
     chance = 1 / classes
     return chance, chance + 3 * math.sqrt(chance * (1 - chance) / (share * images))

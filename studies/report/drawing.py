@@ -34,7 +34,8 @@ def test_accuracy(finals: pd.DataFrame, arms: pd.DataFrame, look: Look) -> Figur
         dots: dict[str, Any] = {"color": style.colour, "marker": style.marker, "linewidths": 0}
         axes.scatter(seeds, [row] * len(seeds), s=26, alpha=0.55, clip_on=False, **dots)
         below = row + 0.24
-        axes.plot([low, high], [below, below], color=style.colour, linewidth=2.2)
+        ends = [max(low, 0), min(high, 100)]  # few seeds give an interval beyond the possible
+        axes.plot(ends, [below, below], color=style.colour, linewidth=2.2)
         axes.plot(mean, below, "|", color=style.colour, ms=10, mew=2.2)
     return figure
 

@@ -45,7 +45,7 @@ def render(parts: Mapping[str, Any]) -> dict[str, str]:
     settings: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True}
     settings |= {"lstrip_blocks": True, "autoescape": select_autoescape(("html.j2",))}
     environment = Environment(loader=FileSystemLoader(TEMPLATES), **settings)
-    environment.filters["md"] = words.markdown
+    environment.filters |= {"md": words.markdown, "prose": words.prose}
     names = ("report.html", "report.md")
     return {name: environment.get_template(f"{name}.j2").render(parts) for name in names}
 

@@ -1,7 +1,10 @@
 """Which figures a report shows, with their titles, captions and alternative texts."""
 
+import math
 from dataclasses import replace
 from typing import Literal
+
+import pandas as pd
 
 from studies.analysis import frames, space
 from studies.analysis.evidence import Evidence
@@ -48,7 +51,7 @@ def _learning(evidence: Evidence, look: Look) -> list[Plot]:
         ("epoch", "train_loss", "Training loss", loss),
     ]
     drawn = []
-    learned = {x: frames.learning(evidence, x) for x in live.BY}
+    learned = {x: _possible(frames.learning(evidence, x)) for x in live.BY}
     for x, metric, title, label in panels:
         curves = learned[x]
         points = curves[curves["metric"] == metric].sort_values("epoch")
@@ -67,6 +70,13 @@ def _learning(evidence: Evidence, look: Look) -> list[Plot]:
             plot = replace(plot, live=live.learning(evidence, learned, look, metric, label))
         drawn.append(plot)
     return drawn
+
+
+def _possible(curves: pd.DataFrame) -> pd.DataFrame:
+    """Curves whose bands are cut to what there is: no loss below 0, no accuracy above 1."""
+    most = curves["metric"].map({"val_accuracy": 1.0}).fillna(math.inf)
+    low, high = (curves[end].astype(float) for end in ("low", "high"))
+    return curves.assign(low=low.clip(lower=0), high=high.clip(upper=most))
 
 
 def _learning_rates(evidence: Evidence, look: Look) -> Plot:

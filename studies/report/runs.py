@@ -32,7 +32,7 @@ def table(evidence: Evidence, address: str) -> Table:
             cells["MLflow"] = Cell("open", href=f"{address}/{run['run_id']}")
         cells["Train again"] = Cell(f"optstudy replay {run['run_id']}", code=True)
         rows.append(cells)
-    note = "A click on a dot of a figure leads to its row. The links need `optstudy ui` to run."
+    note = "A click on a dot of a figure leads to its row. The links lead to optstudy ui."
     ids = [row_id(index) for index in evidence.trials.index]
     return Table("Every run", rows, note if address else "", "No run is logged.", ids=ids, lead=2)
 

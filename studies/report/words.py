@@ -111,6 +111,12 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def prose(text: str) -> str:
+    """Text whose numbers are set as in tables: `1 × 10⁻⁵` for `1e-05`."""
+    exponent = r"(?<![\w.])(\d+(?:\.\d+)?e[+-]\d+)(?!\w)"
+    return re.sub(exponent, lambda found: figure(float(found[0]), ".3g"), text)
+
+
 def markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a table too."""
     return re.sub(r"[\\`*_<>|[\]]", r"\\\g<0>", text)

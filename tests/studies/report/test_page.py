@@ -245,3 +245,10 @@ def provenance(given: Evidence) -> dict[str, str]:
 def test_arms_table_counts_outcomes_of_the_search() -> None:
     (row,) = page.arms_table(study({"a": TEN})).rows
     assert row["Trials"].text == "1 complete, 1 pruned, 1 diverged"
+
+
+def test_numbers_of_a_warning_are_set_as_in_tables() -> None:
+    text = "The best trial's optimizer.lr=5.92e-05 lies in 1e-09 to 0.0001 (b16e-3)."
+    said = "The best trial's optimizer.lr=5.92 × 10⁻⁵ lies in 1 × 10⁻⁹ to 0.0001 (b16e-3)."
+    for page_text in rendered(study({"a": TEN}), Finding("a", "boundary", text, "")):
+        assert said in html.unescape(page_text)
