@@ -35,9 +35,9 @@ CONTAINS = {  # a general method, and those it becomes at some setting (Choi et 
 class Finding:
     """One reason to doubt: about `arm`, or about the whole study where that is None.
 
-    `kind` is missing, cut, unequal, boundary, budget, diverged, length, overfitting or inclusion;
-    `text` one sentence with the numbers; `override` what to add to the study's command, "" where
-    nothing would do. It brings a new `study.name` along where the fix makes another experiment.
+    `kind` is the name of its rule; `text` one sentence with the numbers; `override` what to add to
+    the study's command, "" where nothing would do. It brings a new `study.name` along where the
+    fix makes another experiment.
     """
 
     arm: str | None
@@ -48,7 +48,8 @@ class Finding:
 
 def diagnose(evidence: Evidence) -> list[Finding]:
     """All findings: those about the whole study first, then arm by arm."""
-    rules = (missing, cut, unequal, boundary, budget, diverged, length, overfitting, inclusion)
+    rules = [missing, cut, unequal, chance, boundary, budget]
+    rules += [diverged, length, overfitting, inclusion]
     findings = [finding for rule in rules for finding in rule(evidence)]
     order = [None, *symptoms.arms(evidence)]
     return sorted(findings, key=lambda finding: order.index(finding.arm))
@@ -130,6 +131,18 @@ def _differ(
     if len(set(values.values())) > 1:
         listed = "; ".join(f"{arm} {value}" for arm, value in values.items())
         yield Finding(None, "unequal", f"The arms differ in {name}: {listed}{remark}.", override)
+
+
+def chance(evidence: Evidence) -> Iterator[Finding]:
+    """An arm's best trial is no better than guessing, within three standard errors."""
+    guessing, luck = symptoms.luck(evidence)
+    for arm, best in evidence.best.items():
+        if best["val_accuracy"] <= luck:
+            text = (
+                f"The best trial reaches {100 * best['val_accuracy']:.1f} % validation accuracy; "
+            )
+            text += f"guessing reaches {100 * guessing:.1f} %: nothing is learnt in this range."
+            yield Finding(arm, "chance", text, "")
 
 
 def boundary(evidence: Evidence) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 FloatArray = npt.NDArray[np.float64]
 Verdict = Literal["better", "worse", "no difference shown", "too few seeds"]
@@ -65,7 +65,7 @@ def mean(values: npt.ArrayLike) -> Estimate:
     if len(x) < 2:
         return Estimate(float(x[0]) if len(x) else None)
     # Scaled here and not by scipy, to which a spread of 0 (equal values) is NaN.
-    unit = np.array(stats.t.interval(1 - ALPHA, len(x) - 1))
+    unit = special.stdtrit(len(x) - 1, np.array([ALPHA / 2, 1 - ALPHA / 2]))  # of Student's t
     low, high = x.mean() + unit * x.std(ddof=1) / np.sqrt(len(x))
     return Estimate(float(x.mean()), float(low), float(high))
 
@@ -109,7 +109,7 @@ def probability_better(a: npt.ArrayLike, b: npt.ArrayLike) -> Estimate:
     share = float(np.mean((np.sign(x[:, None] - y) + 1) / 2))
     if k < 2:
         return Estimate(share)
-    z = float(stats.norm.ppf(1 - ALPHA / 2))
+    z = float(special.ndtri(1 - ALPHA / 2))
 
     def excess(p: float) -> float:
         variance = p * (1 - p) * (1 + (k - 1) * ((1 - p) / (2 - p) + p / (1 + p))) / k**2
@@ -252,7 +252,7 @@ def fit_scaling(batch_sizes: npt.ArrayLike, steps: npt.ArrayLike) -> Scaling:
         return Scaling(*(Estimate(float(np.exp(x))) for x in fitted.x))
     jacobian = np.asarray(fitted.jac)
     covariance = np.linalg.inv(jacobian.T @ jacobian) * 2 * fitted.cost / (len(b) - 2)
-    half = stats.t.ppf(1 - ALPHA / 2, len(b) - 2) * np.sqrt(np.diag(covariance))
+    half = special.stdtrit(len(b) - 2, 1 - ALPHA / 2) * np.sqrt(np.diag(covariance))
     with np.errstate(over="ignore"):  # an interval may reach infinity
         ends = np.exp([fitted.x, fitted.x - half, fitted.x + half])
     return Scaling(*(Estimate(*map(float, column)) for column in ends.T))

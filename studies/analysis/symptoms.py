@@ -20,6 +20,7 @@ from studies.search.search_space import Tuned, searched
 EDGE = 0.1  # outer tenth of a range, in log space where it is log-scaled
 TOP_AT_LEAST = 3  # the top tenth of few trials is too few to have a tendency
 LAST_FIFTH = 0.2
+COUNTED = ("classes", "images")  # of the data set: training images before the split
 ONE_POINT = 0.01  # stands in for the seeds' spread where fewer than two final runs measure it
 
 # Natural ends: beyond them a setting is invalid, or the same method as at the end. A bound at or
@@ -130,6 +131,20 @@ def wider(tuned: Tuned, upper: bool) -> float | None:
     if upper:
         return None if high >= most else min(most, high * 10 if log else 2 * high - low)
     return None if low <= least else max(least, low / 10 if log else 2 * low - high)
+
+
+def luck(evidence: Evidence) -> tuple[float, float]:
+    """Accuracy of guessing, 1 / classes, and what a best trial may have that learnt nothing.
+
+    Three standard errors of the validation images more: the best of many trials is a lucky one.
+    NaN where classes and images aren't recorded.
+    """
+    classes, images = (float(evidence.provenance.get(f"data.{n}", "nan")) for n in COUNTED)
+    key = "data.validation"
+    shares = {own[key] for own in evidence.settings.values() if key in own}
+    share = float(shares.pop()) if len(shares) == 1 else math.nan
+    chance = 1 / classes
+    return chance, chance + 3 * math.sqrt(chance * (1 - chance) / (share * images))
 
 
 def mean_curve(evidence: Evidence, arm: str) -> pd.DataFrame:

@@ -25,16 +25,16 @@ def main(arguments: list[str]) -> None:
     with loading("mlflow"):  # after all that can be refused at once
         from pipeline.tracking import Store
         from studies.analysis.across import across
+        from studies.analysis.diagnosis import diagnose
         from studies.analysis.evidence import gather
         from studies.report.conclusion import conclusion_of
 
     store = Store(config.tracking.uri, config.mlruns_dir)
     evidence = across([gather(config, store, name) for name in names])
-    folder = Path(config.out) if config.out is not None else None
-    conclusion = conclusion_of(evidence, folder, config.formats)
     # what would mend a warning mends it in a study, and that study says it
-    findings = [replace(finding, override="") for finding in conclusion.findings]
-    conclusion = replace(conclusion, findings=findings)
+    findings = [replace(finding, override="") for finding in diagnose(evidence)]
+    folder = Path(config.out) if config.out is not None else None
+    conclusion = conclusion_of(evidence, findings, folder, config.formats)
     screen = console()
     screen.print(summary(evidence.arms, screen.width))
     tell(conclusion, screen)

@@ -1,8 +1,8 @@
 """optstudy export study=NAME [out=DIR] [formats=[csv,markdown,latex,parquet]]
 
 Write a study's tables, trials, arms and comparisons, made from what MLflow holds. CSV and
-Parquet keep full precision; Markdown and LaTeX are rounded for a page, LaTeX with booktabs and
-means as mean ± half-width of the 95 % interval.
+Parquet keep every column at full precision; Markdown and LaTeX are what a page shows: an arm's
+best, its accuracies and interval, differences as ± half-width of theirs; LaTeX with booktabs.
 
   optstudy export study=batchnorm
   optstudy export study=batchnorm formats=[latex] out=paper/tables

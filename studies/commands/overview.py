@@ -101,34 +101,35 @@ def status(study: str, arms: Sequence["StoredArm"], alive: bool, width: int) -> 
 
 
 def summary(arms: "pd.DataFrame", width: int) -> RenderableType:
-    """What every arm came to, its tuned hyperparameters joined: a row each, or two lines."""
-    from studies.report.export import rounded
+    """What every arm came to, its best trial as overrides to copy: a row each, or two lines."""
+    from studies.report import typeset
 
-    others = ("study", "arm", "finals", "seconds", *(outcome.value for outcome in Outcome))
-    tuned = [c for c in arms.columns if c not in others and "accuracy" not in c]
-    table = Table(box=box.SIMPLE_HEAD)
-    accuracies = ("validation accuracy", "test accuracy", "95 % interval")
-    for heading in ("arm", "best of its search", *accuracies, "final runs"):
-        table.add_column(heading, overflow="fold")
+    text = typeset.small(arms, overrides=True)
+    if width >= WIDE:
+        table = Table(box=box.SIMPLE_HEAD)
+        for heading in text.columns:
+            table.add_column(heading, overflow="fold")
+        for row in text.to_numpy():
+            table.add_row(*row)
+        return table
     lines = []
-    for _, row in rounded(arms).iterrows():
-        low, high = row["test_accuracy_low"], row["test_accuracy_high"]
-        best = " ".join(f"{key}={row[key]}" for key in tuned if row[key])
-        name, validation, test = row["arm"], row["val_accuracy"], row["test_accuracy_mean"]
-        interval = f"{low} – {high}" if low else ""
-        table.add_row(name, best, validation, test, interval, row["finals"])
+    for name, best, validation, test, interval, finals in text.to_numpy():
         said = [name, f"validation {validation}" if validation else "no complete trial"]
-        said += [f"test {test}{f' ({interval})' if low else ''}"] if test else []
-        said += [count(int(row["finals"]), "final run")]
+        said += [f"test {test}{f' ({interval})' if interval else ''}"] if test else []
+        said += [count(int(finals), "final run")]
         lines += [Text(" · ".join(said)), Text(f"  {best}")] if best else [Text(" · ".join(said))]
-    return table if width >= WIDE else Group(*lines)
+    return Group(*lines)
 
 
 def tell(conclusion: "Conclusion", screen: Console) -> None:
-    """The answer, and every warning with the override that would mend it."""
+    """The answer, every warning with what would mend it, and the command that mends them all."""
+    from studies.analysis import advice
+
     screen.print(conclusion.answer, style="bold")
-    for finding in conclusion.findings:
-        where = f"{finding.arm}: " if finding.arm is not None else ""
-        screen.print(f"[yellow]warning[/yellow] {escape(where + finding.text)}", highlight=False)
-        if finding.override:
-            screen.print(f"        → {escape(finding.override)}")
+    for warned in advice.causes(conclusion.findings):
+        where = f"{', '.join(warned.arms)}: " if warned.arms else ""
+        fix = f" → {warned.override}" if warned.override else ""
+        said = escape(where + warned.text + fix)
+        screen.print(f"[yellow]warning[/yellow] {said}", highlight=False)
+    if mending := advice.command(conclusion.evidence, conclusion.findings):
+        screen.print(f"all of it: {escape(mending)}", highlight=False, soft_wrap=True)

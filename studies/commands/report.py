@@ -1,8 +1,9 @@
 """optstudy report study=NAME [out=DIR]
 
-Write report.html, one self-contained page: the answer in a sentence, comparisons, warnings,
-plots, best configurations, provenance. With it report.md, the plots and the tables; all are
-attached to the study's run in MLflow. Works while the study still runs.
+Write report.html, one self-contained page: the answer, arms, comparisons, warnings with the
+command that mends them, figures to explore, every run with its links, provenance. With it
+report.md, the figures as PNG and the tables; all are attached to the study's run in MLflow.
+Works while the study still runs. Links lead to `optstudy ui`; host=… port=… where it is elsewhere.
 
   optstudy report study=batchnorm
 """

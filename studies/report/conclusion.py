@@ -8,8 +8,7 @@ from pipeline.config import Config
 from pipeline.tracking import Store
 from studies.analysis.diagnosis import Finding, diagnose
 from studies.analysis.evidence import Evidence, gather
-from studies.report import page
-from studies.report.answer import answer
+from studies.report import kinds, page
 from studies.report.export import write_tables
 
 
@@ -25,12 +24,22 @@ class Conclusion:
 
 def conclude(config: Config, store: Store, study: str, folder: Path) -> Conclusion:
     """Read a study, write its tables and report into `folder`; raises UserError."""
-    return conclusion_of(gather(config, store, study), folder, config.formats)
+    evidence = gather(config, store, study)
+    served = config.tracking.uri or f"http://{config.host}:{config.port}"
+    address = f"{served}/#/experiments/{store.find_experiment(study)}/runs"
+    return conclusion_of(evidence, diagnose(evidence), folder, config.formats, address)
 
 
-def conclusion_of(evidence: Evidence, folder: Path | None, formats: Sequence[str]) -> Conclusion:
-    """What evidence says; tables and report are written where a folder is given."""
-    findings, files = diagnose(evidence), []
+def conclusion_of(
+    evidence: Evidence,
+    findings: Sequence[Finding],
+    folder: Path | None,
+    formats: Sequence[str],
+    address: str = "",
+) -> Conclusion:
+    """What evidence says; tables and report, linked to runs at `address`, go to `folder` if any."""
+    files: list[Path] = []
     if folder is not None:
-        files = write_tables(evidence, folder, formats) + page.write(evidence, findings, folder)
-    return Conclusion(evidence, answer(evidence), findings, files)
+        files += write_tables(evidence, folder, formats)
+        files += page.write(evidence, findings, folder, address)
+    return Conclusion(evidence, kinds.answer(evidence), findings, files)

@@ -34,7 +34,8 @@ def test_accuracy(finals: pd.DataFrame, arms: pd.DataFrame, look: Look) -> Figur
         dots: dict[str, Any] = {"color": style.colour, "marker": style.marker, "linewidths": 0}
         axes.scatter(seeds, [row] * len(seeds), s=26, alpha=0.55, clip_on=False, **dots)
         below = row + 0.24
-        axes.plot([low, high], [below, below], color=style.colour, linewidth=2.2)
+        ends = [max(low, 0), min(high, 100)]  # few seeds give an interval beyond the possible
+        axes.plot(ends, [below, below], color=style.colour, linewidth=2.2)
         axes.plot(mean, below, "|", color=style.colour, ms=10, mew=2.2)
     return figure
 
@@ -52,17 +53,18 @@ def learning(curves: pd.DataFrame, look: Look, x: str, metric: str, label: str) 
     for arm, style in arms.items():
         points = measured[measured["arm"] == arm].sort_values("x")
         canvas.curve(axes, points, style, scale)
-    wide = _wide(measured.groupby("arm")["x"].max())
-    far = canvas.log_if(axes.set_xscale, wide)  # else the short arms would be a few pixels
+    far = wide(measured.groupby("arm")["x"].max())
+    scale_said = canvas.log_if(axes.set_xscale, far)  # else the short arms would be a few pixels
     if not far and x != "seconds":
         canvas.whole_ticks(axes)
-    axes.set_xlabel(AXES[x] + far)
-    wide = metric == "train_loss" and _wide(measured["mean"])
-    axes.set_ylabel(label + canvas.log_if(axes.set_yscale, wide))
+    axes.set_xlabel(AXES[x] + scale_said)
+    high = metric == "train_loss" and wide(measured["mean"])
+    axes.set_ylabel(label + canvas.log_if(axes.set_yscale, high))
     return figure
 
 
-def _wide(values: "pd.Series[float]") -> bool:
+def wide(values: "pd.Series[float]") -> bool:
+    """Whether values differ so much that their axis had better be logarithmic."""
     return bool(values.min() > 0 and values.max() / values.min() > WIDE)
 
 
@@ -96,16 +98,11 @@ def learning_rates(trials: pd.DataFrame, look: Look) -> Figure:
 
 def _outcome_keys(pruned: bool, lost: bool) -> list[Line2D]:
     """What the legend says of the marks; nothing where all are complete."""
-    colour = matplotlib.rcParams["axes.edgecolor"]
-    grey: dict[str, Any] = {"color": colour, "linestyle": "none", "markersize": MARK}
-    keys = []
-    if pruned or lost:
-        keys.append(Line2D([], [], marker="o", label="complete", **grey))
-    if pruned:
-        keys.append(Line2D([], [], marker="o", mfc="white", label="pruned", **grey))
-    if lost:
-        keys.append(Line2D([], [], marker="x", label="diverged or failed", **grey))
-    return keys
+    grey = matplotlib.rcParams["axes.edgecolor"]
+    keys = [("complete", "o", grey)] * (pruned or lost)
+    keys += [("pruned", "o", "white")] * pruned + [("diverged or failed", "x", grey)] * lost
+    key: dict[str, Any] = {"color": grey, "linestyle": "none", "markersize": MARK}
+    return [Line2D([], [], label=name, marker=m, mfc=face, **key) for name, m, face in keys]
 
 
 def search_progress(progress: pd.DataFrame, look: Look) -> Figure:

@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline.config import Config
 from pipeline.errors import UserError
 from studies.analysis.evidence import Evidence
-from studies.report import kinds
+from studies.report import kinds, typeset
 
 ENDINGS = {"csv": "csv", "markdown": "md", "latex": "tex", "parquet": "parquet"}
 
@@ -23,7 +23,7 @@ def write_tables(evidence: Evidence, folder: Path, formats: Sequence[str]) -> li
     CSV and Parquet keep full precision; Markdown and LaTeX are rounded for a page.
     """
     files = {
-        f"{name}.{ENDINGS[wanted]}": encoded(table, wanted)
+        f"{name}.{ENDINGS[wanted]}": encoded(name, table, wanted)
         for name, table in exported_tables(evidence).items()
         for wanted in formats
     }
@@ -66,52 +66,11 @@ def exported_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def encoded(table: pd.DataFrame, wanted: str) -> bytes:
-    """A table as the content of a file of one of the formats."""
+def encoded(name: str, table: pd.DataFrame, wanted: str) -> bytes:
+    """A table as the content of a file of one of the formats; of arms a page has the small one."""
     if wanted == "parquet":
         return bytes(table.to_parquet(index=False))
     if wanted == "csv":
         return table.to_csv(index=False).encode()
-    if wanted == "markdown":
-        # as text: tabulate would else read numbers back out of it, and round them its own way
-        return rounded(table).to_markdown(index=False, disable_numparse=True).encode() + b"\n"
-    joined, measured = half_widths(table)
-    styled = joined.style.hide(axis="index").format_index(escape="latex", axis="columns")
-    # cells with a half-width hold the command \pm, which escaping would spoil
-    styled = styled.format(escape="latex", subset=[c for c in joined if c not in measured])
-    return styled.to_latex(hrules=True).encode()
-
-
-def half_widths(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rounded table with `value $\\pm$ half-width` for value, low and high; and which columns.
-
-    Of symmetric intervals alone (means and differences): P(A > B) keeps its two ends.
-    """
-    text, measured = rounded(table), []
-    for value in table.columns:
-        stem = str(value).removesuffix("_mean")
-        ends = ["low", "high"] if value == "difference" else [f"{stem}_low", f"{stem}_high"]
-        if value == "p_better" or not set(ends) <= set(table.columns):
-            continue
-        low, high = (table[end].astype(float) for end in ends)
-        halves = rounded(pd.DataFrame({value: (high - low) / 2}))[value]
-        joined = [f"{v} $\\pm$ {h}" if h else v for v, h in zip(text[value], halves, strict=True)]
-        text = text.assign(**{str(value): joined}).drop(columns=ends)
-        measured.append(str(value))
-    return text, measured
-
-
-def rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text for a page: accuracies to 4 places, seconds whole, else 3 digits."""
-
-    def text(column: str, value: object) -> str:
-        if value is None or pd.isna(value):  # type: ignore[call-overload]
-            return ""
-        if isinstance(value, float):
-            if "accuracy" in column or column in ("difference", "low", "high"):
-                return f"{value:.4f}"
-            return f"{value:.0f}" if column in ("seconds", "batch_size") else f"{value:.3g}"
-        return str(value)
-
-    cells = {c: [text(c, value) for value in table[c].astype(object)] for c in table.columns}
-    return pd.DataFrame(cells, columns=list(table.columns))
+    text = typeset.small(table) if name == "arms" else typeset.rounded(table)
+    return (typeset.markdown if wanted == "markdown" else typeset.latex)(text).encode()

@@ -13,64 +13,64 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from pipeline.results import Outcome
+from studies.analysis import advice
 from studies.analysis.diagnosis import Finding
 from studies.analysis.evidence import Evidence
-from studies.report import canvas, export, kinds, words
-from studies.report.answer import answer
+from studies.report import canvas, export, kinds, live, runs, words
 from studies.report.parts import Cell, Plot, Table
 from studies.report.plots import draw
 
 TEMPLATES = Path(__file__).parent / "templates"
-# The parts of a budget, and where it keeps the first two and an arm's definition the others.
-NUMBERS = {"trials per arm": "trials", "final runs per arm": "finals"}
-SETTINGS = {"epochs": "trainer.epochs", "batch size": "trainer.batch_size"}
-SETTINGS |= {"sampler": "sampler", "pruner": "pruner"}
+# The parts of a budget, and where an arm's own budget or its definition keeps each.
+BUDGET = {"trials per arm": "trials", "final runs per arm": "finals", "epochs": "trainer.epochs"}
+BUDGET |= {"batch size": "trainer.batch_size", "sampler": "sampler", "pruner": "pruner"}
 
 
-def write(evidence: Evidence, findings: Sequence[Finding], folder: Path) -> list[Path]:
+def write(
+    evidence: Evidence, findings: Sequence[Finding], folder: Path, address: str = ""
+) -> list[Path]:
     """Write report.html, report.md and the plots as PNG files beside them; returns the files.
 
-    Raises UserError where the folder can't be written.
+    `address` is that of the study's runs in the MLflow UI. Raises UserError where the folder can't
+    be written.
     """
     plots = draw(evidence)
-    texts = render(page(evidence, findings, plots))
-    pictures = {p.file: canvas.png(p.figure) for p in plots if p.figure is not None}
+    texts = render(page(evidence, findings, plots, address))
+    pictures = {f"{plot.name}.png": plot.png for plot in plots if plot.png}
     return export.write(folder, pictures | {name: text.encode() for name, text in texts.items()})
 
 
 def render(parts: Mapping[str, Any]) -> dict[str, str]:
     """The text of report.html and report.md, by name; `parts` is `page`'s."""
-    escape, loader = select_autoescape(("html.j2",)), FileSystemLoader(TEMPLATES)
-    environment = Environment(
-        loader=loader,
-        autoescape=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["md"] = words.markdown
+    settings: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True}
+    settings |= {"lstrip_blocks": True, "autoescape": select_autoescape(("html.j2",))}
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), **settings)
+    environment.filters |= {"md": words.markdown, "prose": words.prose}
     names = ("report.html", "report.md")
     return {name: environment.get_template(f"{name}.j2").render(parts) for name in names}
 
 
-def page(evidence: Evidence, findings: Sequence[Finding], plots: Sequence[Plot]) -> dict[str, Any]:
+def page(
+    evidence: Evidence, findings: Sequence[Finding], plots: Sequence[Plot], address: str = ""
+) -> dict[str, Any]:
     """Everything the templates show, by name."""
     fallback = evidence.provenance.get("data.fallback", "")
     unknown = f"Study {evidence.study} (its question isn't recorded)"
     styles = canvas.styles(list(evidence.arms["arm"]))
+    own = [table for kind in kinds.of(evidence) for table in kind.tables(evidence)]
     return {
         "study": evidence.study,
         "question": evidence.question or unknown,
-        "answer": answer(evidence),
+        "answer": kinds.answer(evidence),
         "banner": f"Not the data set asked for: {fallback}." if fallback else "",
         "facts": facts(evidence),
-        "tables": [table for kind in kinds.of(evidence) for table in kind.tables(evidence)],
-        "findings": findings,
-        "resume": words.resume(evidence),
+        "results": [arms_table(evidence), *own],
+        "warnings": advice.causes(findings),
+        "mending": advice.command(evidence, findings),
         "plots": plots,
-        "arms": arms_table(evidence),
-        "configurations": configurations(evidence),
-        "provenance": provenance(evidence),
+        "library": live.library() if any(plot.live for plot in plots) else "",
+        "runs": runs.table(evidence, address),
+        "sources": [configurations(evidence), provenance(evidence)],
         "colours": {arm: style.colour for arm, style in styles.items()},
     }
 
@@ -78,11 +78,11 @@ def page(evidence: Evidence, findings: Sequence[Finding], plots: Sequence[Plot])
 def facts(evidence: Evidence) -> list[str]:
     """What kind of study it is, at a glance; a budget only where all arms have the same."""
     budgets = _budgets(evidence)
-    labels = {"trials per arm": "trials each", "epochs": "epochs"}
-    common = [(set(budgets[name].values()), label) for name, label in labels.items()]
+    trials, epochs = (set(budgets[name].values()) for name in ("trials per arm", "epochs"))
     return [
         words.count(len(evidence.arms), "arm"),
-        *(f"{n} {label}" for (n, *others), label in common if isinstance(n, int) and not others),
+        *(f"{words.count(n, 'trial')} each" for n in trials if len(trials) == 1 and n != ""),
+        *(words.count(n, "epoch") for n in epochs if len(epochs) == 1 and n != ""),
         words.count(int(evidence.arms["finals"].max()), "final seed"),
         evidence.provenance.get("data.name", "data set not recorded"),
         f"{words.duration(evidence.arms['seconds'].sum())} of training",
@@ -91,7 +91,7 @@ def facts(evidence: Evidence) -> list[str]:
 
 def arms_table(evidence: Evidence) -> Table:
     """One row per arm; accuracies in percent."""
-    test = ("test_accuracy_mean", "test_accuracy_low", "test_accuracy_high")
+    test = [f"test_accuracy_{figure}" for figure in ("mean", "low", "high")]
     widths = evidence.tolerance.set_index("arm").T
     rows = []
     for _, arm in evidence.arms.iterrows():
@@ -99,42 +99,43 @@ def arms_table(evidence: Evidence) -> Table:
         ended = ", ".join(f"{arm[o.value]} {o.value}" for o in Outcome if arm[o.value])
         forgiving = [words.figure(width, ".1f") for width in widths.get(name, ())]
         wide = " / ".join(forgiving) if all(forgiving) else ""
+        narrow = "no learning rate searched" if not wide else "no second trial within 5 points"
         asked = evidence.budgets.get(name, {}).get("finals", arm["finals"])
         finals = str(asked) if arm["finals"] == asked else f"{arm['finals']} of {asked}"
-        best = words.figure(arm["val_accuracy"], ".2f", 100)
         cells = {
             "Arm": Cell(name, arm=True),
-            "Test accuracy, %": Cell(words.between(arm, *test), "no final run"),
-            "Best validation, %": Cell(best, "no complete trial"),
+            "Test accuracy, %": Cell(words.between(arm[test], words.percent), "no final run"),
+            "Best validation, %": Cell(words.percent(arm["val_accuracy"]), "no complete trial"),
             "Final runs": Cell(finals),
             "Trials": Cell(ended, "none ended"),
-            "Learning-rate width, decades": Cell(wide, "no learning rate searched"),
+            "Learning-rate width, decades": Cell(wide if wide.strip("0./ ") else "", narrow),
             "Time": Cell(words.duration(arm["seconds"])),
         }
         rows.append(cells)
     note = (
         "Test accuracy is the mean over final seeds with its 95 % interval. Learning-rate width: "
         "the decades of learning rate whose trials, with the best trial's optimizer, come within "
-        "1, 2 and 5 points of the arm's best."
+        "1, 2 and 5 points of the arm's best; 0.0 where the best stands alone."
     )
     return Table("Arms", rows, note, "No arm has run.")
 
 
-def configurations(evidence: Evidence) -> list[dict[str, str]]:
-    """The command that trains each arm's best trial again, or the reason why there is none."""
-    configured = []
+def configurations(evidence: Evidence) -> Table:
+    """The command that trains each arm's best trial again."""
+    rows = []
     for _, arm in evidence.arms.iterrows():
         reason = "Its override list isn't stored: the study's journal is gone."
         if pd.isna(arm["val_accuracy"]):
             reason = "No trial of it is complete."
         overrides = evidence.best_overrides.get(arm["arm"])
         command = shlex.join(["optstudy", "train", *overrides]) if overrides else ""
-        configured.append({"arm": arm["arm"], "command": command, "reason": reason})
-    return configured
+        cells = {"Arm": Cell(arm["arm"], arm=True), "Command": Cell(command, reason, code=True)}
+        rows.append(cells)
+    return Table("Best configurations", rows, reason="No arm has run.")
 
 
-def provenance(evidence: Evidence) -> list[tuple[str, str, str]]:
-    """(what, value, reason where the value is empty), in the order of the page."""
+def provenance(evidence: Evidence) -> Table:
+    """What the study was made with and spent."""
     stored = evidence.provenance
     commit = stored.get("git.commit", "")
     if stored.get("git.dirty") == "true":
@@ -144,31 +145,31 @@ def provenance(evidence: Evidence) -> list[tuple[str, str, str]]:
         data += f", fingerprint {stored['data.fingerprint']}"
     prefix = "version."
     versions = [f"{k[len(prefix) :]} {v}" for k, v in stored.items() if k.startswith(prefix)]
-    looks = evidence.test_evaluations
+    looks, spent = evidence.test_evaluations, words.duration(evidence.arms["seconds"].sum())
     tested = {arm: words.count(int(looks.get(arm, 0)), "time") for arm in evidence.arms["arm"]}
-    spent = words.duration(evidence.arms["seconds"].sum())
-    budgets, gone = _budgets(evidence), "the study's journal is gone"
-    return [
-        ("Command", evidence.command, "not recorded"),
-        ("Code", commit and f"commit {commit}", "no git commit recorded"),
-        ("Data set", data, "not recorded"),
-        ("Versions", ", ".join(versions), "not recorded"),
-        ("Machine", stored.get("machine", ""), "not recorded"),
-        *((f"Budget: {name}", _per_arm(values), gone) for name, values in budgets.items()),
-        ("Training time", f"{spent}, summed over {len(evidence.trials)} runs", ""),
-        ("Test set evaluated, per arm", _per_arm(tested), ""),
-    ]
+    cells = {
+        "Command": Cell(evidence.command, "not recorded", code=True),
+        "Code": Cell(commit and f"commit {commit}", "no git commit recorded"),
+        "Data set": Cell(data, "not recorded"),
+        "Versions": Cell(", ".join(versions), "not recorded"),
+        "Machine": Cell(stored.get("machine", ""), "not recorded"),
+    }
+    for name, values in _budgets(evidence).items():
+        cells[f"Budget: {name}"] = Cell(_per_arm(values), "the study's journal is gone")
+    cells["Training time"] = Cell(f"{spent}, summed over {len(evidence.trials)} runs")
+    cells["Test set evaluated, per arm"] = Cell(_per_arm(tested))
+    rows = [{"What": Cell(what), "Recorded": cell} for what, cell in cells.items()]
+    return Table("Provenance", rows)
 
 
 def _budgets(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Every part of a budget by name, for every arm; empty text where it isn't stored."""
-    budgets: dict[str, dict[str, Any]] = {}
-    for stored, keys in ((evidence.budgets, NUMBERS), (evidence.definitions, SETTINGS)):
-        for name, key in keys.items():
-            values = {arm: stored.get(arm, {}).get(key, "") for arm in evidence.arms["arm"]}
-            # a sampler or pruner is its recipe, which has a name
-            texts = {a: v["name"] if isinstance(v, Mapping) else v for a, v in values.items()}
-            budgets[name] = texts
+    budgets: dict[str, dict[str, Any]] = {name: {} for name in BUDGET}
+    for arm in evidence.arms["arm"]:
+        stored = {**evidence.definitions.get(arm, {}), **evidence.budgets.get(arm, {})}
+        for name, key in BUDGET.items():
+            value = stored.get(key, "")  # of a sampler or pruner its recipe, which has a name
+            budgets[name][arm] = value["name"] if isinstance(value, Mapping) else value
     return budgets
 
 

@@ -3,6 +3,8 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -11,7 +13,11 @@ from studies.report import canvas
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure of the page with its words; `reason` says why there is none."""
+    """A figure of the page with its words; `reason` says why there is none.
+
+    `live` is the same to be explored (studies.report.live). One that another figure's live
+    one has as well isn't `shown`: it is a file beside the page.
+    """
 
     name: str
     title: str
@@ -19,37 +25,47 @@ class Plot:
     alt: str
     figure: Figure | None
     reason: str = ""
+    live: Mapping[str, Any] | None = None
+    shown: bool = True
 
-    @property
-    def file(self) -> str:
-        """The PNG file it is also written to."""
-        return f"{self.name}.png"
+    @cached_property
+    def png(self) -> bytes:
+        """The figure as an image; nothing where there is none."""
+        return canvas.png(self.figure) if self.figure is not None else b""
 
     @property
     def uri(self) -> str:
-        """The figure as a data URI."""
-        assert self.figure is not None
-        return "data:image/svg+xml;base64," + base64.b64encode(canvas.svg(self.figure)).decode()
+        """The same as a data URI."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of a table; without text, `reason` says why. An arm's name has its colour."""
+    """One figure of a table; without text, `reason` says why.
+
+    An arm's name has its colour, `code` is to be copied, `href` a link; `sort` is what a table is
+    sorted by, where that isn't the text.
+    """
 
     text: str
     reason: str = ""
     arm: bool = False
+    code: bool = False
+    href: str = ""
+    sort: Any = None
 
 
 @dataclass(frozen=True)
 class Table:
     """A table under its title; `note` says how to read it, or `reason` why it has no rows.
 
-    The first `lead` columns name what a row is about: a phone shows them as its heading.
+    The first `lead` columns name what a row is about: a phone shows them as its heading. Rows with
+    `ids` can be linked to, sorted and filtered.
     """
 
     title: str
     rows: Sequence[Mapping[str, Cell]]  # by the header of their column, the same in every row
-    note: str
+    note: str = ""
     reason: str = ""
     lead: int = 1
+    ids: Sequence[str] = ()

@@ -1,10 +1,14 @@
 """Which figures a report shows, with their titles, captions and alternative texts."""
 
+import math
+from dataclasses import replace
 from typing import Literal
 
-from studies.analysis import frames
+import pandas as pd
+
+from studies.analysis import frames, space
 from studies.analysis.evidence import Evidence
-from studies.report import canvas, drawing, kinds, words
+from studies.report import canvas, drawing, kinds, live, words
 from studies.report.canvas import Look
 from studies.report.parts import Plot
 
@@ -14,8 +18,25 @@ def draw(evidence: Evidence) -> list[Plot]:
     look = canvas.styles(list(evidence.arms["arm"]))
     with canvas.styled():
         own = [plot for kind in kinds.of(evidence) for plot in kind.plots(evidence, look)]
-        searched = [_learning_rates(evidence, look), _search_progress(evidence, look)]
-        return [*own, *_learning(evidence, look), *searched, _importance(evidence, look)]
+        searched = [_search_space(evidence, look), _learning_rates(evidence, look)]
+        searched += [_search_progress(evidence, look), _importance(evidence, look)]
+        return [*own, *_learning(evidence, look), *searched]
+
+
+def _search_space(evidence: Evidence, look: Look) -> Plot:
+    return Plot(
+        "search_space",
+        "The search, trial by trial",
+        "A line per trial; drag along an axis to keep the trials that pass there.",
+        "Hyperparameters and accuracy of every trial",
+        None,
+        "" if _varied(evidence) else "No two trials differ.",
+        live.parallel(evidence, look) if _varied(evidence) else None,
+    )
+
+
+def _varied(evidence: Evidence) -> bool:
+    return len(space.points(evidence)) > 0 and len(space.varied(evidence)) > 0
 
 
 def _learning(evidence: Evidence, look: Look) -> list[Plot]:
@@ -24,14 +45,15 @@ def _learning(evidence: Evidence, look: Look) -> list[Plot]:
     unit = units.get(losses.pop(), "") if len(losses) == 1 else ""
     accuracy, loss = "validation accuracy (%)", f"training loss{unit}"
     panels: list[tuple[Literal["step", "epoch", "seconds"], str, str, str]] = [
-        ("epoch", "val_accuracy", "Learning, by epoch", accuracy),
+        ("epoch", "val_accuracy", "Learning", accuracy),
         ("step", "val_accuracy", "Learning, by weight update", accuracy),
         ("seconds", "val_accuracy", "Learning, by training time", accuracy),
-        ("epoch", "train_loss", "Training loss, by epoch", loss),
+        ("epoch", "train_loss", "Training loss", loss),
     ]
     drawn = []
+    learned = {x: _possible(frames.learning(evidence, x)) for x in live.BY}
     for x, metric, title, label in panels:
-        curves = frames.learning(evidence, x)
+        curves = learned[x]
         points = curves[curves["metric"] == metric].sort_values("epoch")
         last = points.groupby("arm", sort=False).tail(1)
         at_end = words.named(last, "mean", percent=metric == "val_accuracy")
@@ -42,20 +64,31 @@ def _learning(evidence: Evidence, look: Look) -> list[Plot]:
             f"{label} against {drawing.AXES[x]}; at the end: {at_end}",
             drawing.learning(curves, look, x, metric, label) if len(curves) else None,
             "No final run has logged an epoch.",
+            shown=x == "epoch",  # its live figure switches to the others
         )
+        if plot.shown and plot.figure:
+            plot = replace(plot, live=live.learning(evidence, learned, look, metric, label))
         drawn.append(plot)
     return drawn
+
+
+def _possible(curves: pd.DataFrame) -> pd.DataFrame:
+    """Curves whose bands are cut to what there is: no loss below 0, no accuracy above 1."""
+    most = curves["metric"].map({"val_accuracy": 1.0}).fillna(math.inf)
+    low, high = (curves[end].astype(float) for end in ("low", "high"))
+    return curves.assign(low=low.clip(lower=0), high=high.clip(upper=most))
 
 
 def _learning_rates(evidence: Evidence, look: Look) -> Plot:
     rates = evidence.learning_rates
     return Plot(
         "learning_rates",
-        "Accuracy against learning rate",
-        "Every trial of the search; a wide top forgives a badly chosen learning rate.",
+        "Accuracy against hyperparameters",
+        "Every trial of the search; a wide top forgives a badly chosen value.",
         f"Validation accuracy against learning rate, {words.count(len(rates), 'trial')}",
         drawing.learning_rates(rates, look) if len(rates) else None,
         "No arm has searched a learning rate.",
+        live.search_space(evidence, look) if _varied(evidence) else None,
     )
 
 
@@ -76,14 +109,17 @@ def _search_progress(evidence: Evidence, look: Look) -> Plot:
 
 
 def _importance(evidence: Evidence, look: Look) -> Plot:
-    shares = evidence.importance
+    shares = space.importance(evidence)
     unjudged = shares[shares["importance"].isna()]
-    without = "; ".join(f"{row.arm}: {row.reason}" for row in unjudged.itertuples())
+    without = "; ".join(
+        f"{words.joined(list(alike['arm']))}: {reason}"
+        for reason, alike in unjudged.groupby("reason", sort=False)
+    )
     return Plot(
         "importance",
         "Which hyperparameters mattered",
-        f"PED-ANOVA over complete trials. {f'Empty for {without}.' if without else ''}".strip(),
+        f"PED-ANOVA over complete trials. {f'Not judged: {without}.' if without else ''}".strip(),
         "Importance of every searched hyperparameter per arm",
         drawing.importance(shares, look) if len(unjudged) < len(shares) else None,
-        f"{without}." if without else "Nothing has been searched.",
+        f"Not judged: {without}." if without else "Nothing has been searched.",
     )

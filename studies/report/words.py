@@ -1,7 +1,8 @@
 """Figures and names as the answer and the report word them: `14.2`, `p = 0.002`, `3 seeds`."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,13 +11,16 @@ from pipeline.words import count as count
 from pipeline.words import duration as duration
 from studies.analysis.evidence import Evidence
 
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+PLAIN = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+
 
 def reached(arm: "pd.Series[Any]", unit: bool = True) -> str:
     """`51.2 % test accuracy (95 % interval 50.9 to 51.5, 10 seeds)`."""
     seeds = count(int(arm["finals"]), "seed")
-    if pd.notna(arm["test_accuracy_low"]):
-        low, high = (points(arm[f"test_accuracy_{end}"]) for end in ("low", "high"))
-        seeds = f"95 % interval {low} to {high}, {seeds}"
+    low, high = (arm[f"test_accuracy_{end}"] for end in ("low", "high"))
+    if bounds := interval(low, high, points):
+        seeds = f"95 % interval {bounds}, {seeds}"
     what = " test accuracy" if unit else ""
     return f"{points(arm['test_accuracy_mean'])} %{what} ({seeds})"
 
@@ -28,12 +32,16 @@ def resume(evidence: Evidence) -> str:
 
 def points(share: float) -> str:
     """`14.2` points of accuracy, from a share."""
-    return f"{100 * share + 0.0:.1f}".replace("-0.0", "0.0").replace("-", "−")
+    return figure(share, "z.1f", 100)
 
 
 def figure(value: Any, form: str, scale: float = 1) -> str:
-    """A number in a format, empty where it is missing, with a true minus sign."""
-    return "" if value is None or pd.isna(value) else f"{scale * value:{form}}".replace("-", "−")
+    """A number in a format, empty where it is missing: `−0.25`, `1.67 × 10⁻⁵`."""
+    if value is None or pd.isna(value):
+        return ""
+    mantissa, _, exponent = f"{scale * value:{form}}".partition("e")
+    power = f" × 10{str(int(exponent)).translate(RAISED)}" if exponent else ""
+    return mantissa.replace("-", "−") + power
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -45,13 +53,32 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"{rounded:,.{max(0, places)}f}".replace(",", "\N{NO-BREAK SPACE}").replace("-", "−")
 
 
-def between(
-    row: "pd.Series[Any]", value: str, low: str, high: str, scale: float = 100, places: int = 2
+def interval(
+    low: float, high: float, say: Callable[[float], str], least: float = 0, most: float = 1
 ) -> str:
-    """`24.71 (23.90 to 25.52)`, or without the interval where there is none."""
-    form = f".{places}f"
-    middle, *ends = (figure(row[name], form, scale) for name in (value, low, high))
-    return f"{middle} ({ends[0]} to {ends[1]})" if all(ends) else middle
+    """`23.90 to 25.52`, cut to what is possible; empty where there is none.
+
+    Few seeds can give an interval that goes beyond; one that holds all there is tells nothing.
+    """
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    if low <= least and high >= most:
+        return "too wide to say"
+    return f"{say(max(low, least))} to {say(min(high, most))}"
+
+
+def between(
+    estimate: Iterable[float], say: Callable[[float], str], least: float = 0, most: float = 1
+) -> str:
+    """`24.71 (23.90 to 25.52)` of value, low, high; empty where there is no value."""
+    value, low, high = estimate
+    bounds = interval(low, high, say, least, most)
+    return ("" if pd.isna(value) else say(value)) + (f" ({bounds})" if bounds else "")
+
+
+def percent(share: float) -> str:
+    """`24.71`, from a share."""
+    return figure(share, ".2f", 100)
 
 
 def named(rows: pd.DataFrame, value: str, percent: bool = True) -> str:
@@ -73,8 +100,12 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def prose(text: str) -> str:
+    """Text whose numbers are set as in tables: `1 × 10⁻⁵` for `1e-05`."""
+    exponent = r"(?<![\w.])(\d+(?:\.\d+)?e[+-]\d+)(?!\w)"
+    return re.sub(exponent, lambda found: figure(float(found[0]), ".3g"), text)
+
+
 def markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a table too."""
-    for mark in "\\`*_<>|[]":
-        text = text.replace(mark, f"\\{mark}")
-    return text
+    return re.sub(r"[\\`*_<>|[\]]", r"\\\g<0>", text)

@@ -191,6 +191,8 @@ def open_ledger(
         "study": study.name,
         "data.name": dataset.name,
         "data.fingerprint": dataset.fingerprint,
+        "data.classes": str(len(dataset.classes)),
+        "data.images": str(dataset.train_size),
     }
     tags |= {"data.fallback": study.fallback} if study.fallback else {}
     if not parents:

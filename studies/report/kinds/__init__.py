@@ -43,3 +43,8 @@ def known() -> list[Kind]:
 def of(evidence: Evidence) -> list[Kind]:
     """The kinds that a study is of: at least `plain`, which every study is and which is last."""
     return [kind for kind in known() if kind.applies(evidence)]
+
+
+def answer(evidence: Evidence) -> str:
+    """What the first of a study's kinds says that has something to say: `plain` always has."""
+    return next(filter(None, (kind.answer(evidence) for kind in of(evidence))))

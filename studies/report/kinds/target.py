@@ -3,6 +3,8 @@
 A study is one of these where all its arms set the same `trainer.target`.
 """
 
+import math
+from functools import partial
 from typing import Any, TypeAlias
 
 import matplotlib
@@ -97,7 +99,9 @@ def tables(evidence: Evidence) -> list[Table]:
     headers = dict(zip(targets.COSTS, ("Steps", "Epochs", "Training, s"), strict=True))
     rows = []
     for _, arm in targets.table(evidence).iterrows():
-        costs = {h: Cell(_measured(arm, cost), "never reached") for cost, h in headers.items()}
+        took = {h: arm[[cost, f"{cost}_low", f"{cost}_high"]] for cost, h in headers.items()}
+        say = partial(words.between, say=words.significant, most=math.inf)
+        costs = {header: Cell(say(cost), "never reached") for header, cost in took.items()}
         lr = "" if pd.isna(arm["lr"]) else words.significant(arm["lr"], 2)
         rate = {"Best learning rate": Cell(lr, "not searched")}
         reached = {"Reached": Cell(f"{arm['reached']} of {arm['finals']}")}
@@ -107,14 +111,6 @@ def tables(evidence: Evidence) -> list[Table]:
         "below is of runs that ended there."
     )
     return [Table("What the target took", rows, note)] if rows else []
-
-
-def _measured(arm: Row, cost: str) -> str:
-    """`91.7 (89.0 to 94.4)`, or without the interval where there is none; empty if unmeasured."""
-    if pd.isna(arm[cost]):
-        return ""
-    value, low, high = (words.significant(arm[f"{cost}{end}"]) for end in ("", "_low", "_high"))
-    return value if pd.isna(arm[f"{cost}_low"]) else f"{value} ({low} to {high})"
 
 
 def plots(evidence: Evidence, look: Look) -> list[Plot]:

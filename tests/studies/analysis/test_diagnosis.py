@@ -406,6 +406,18 @@ def test_every_rule_is_asked_and_findings_come_study_first_then_by_arm() -> None
     assert arms == sorted(arms)
 
 
+@pytest.mark.parametrize(("accuracy", "told"), [(0.09, True), (0.112, True), (0.114, False)])
+def test_a_search_that_is_no_better_than_guessing_is_told(accuracy: float, told: bool) -> None:
+    given = evidence([trial("a", 0, 0.08), trial("a", 1, accuracy), trial("b", 0, 0.5)])
+    settings = {run: {"data.validation": "0.1"} for run in given.settings} | {"the study's own": {}}
+    ten = {"data.classes": "10", "data.images": "50000"}  # 3 standard errors are 0.0127
+    found = of("chance", replace(given, settings=settings, provenance=ten))
+    assert [finding.arm for finding in found] == ["a"] * told
+    if told:
+        assert "guessing reaches 10.0 %" in found[0].text
+    assert of("chance", given) == []  # classes weren't recorded
+
+
 def test_a_study_already_numbered_gets_the_next_number() -> None:
     given = replace(evidence(rates(0.9)), study="s-2")
     assert of("boundary", given)[0].override.endswith("study.name=s-3")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 from building import definition, evidence, retrained
 from harness import one_line
@@ -13,7 +14,8 @@ from pipeline.compose import compose, typed
 from pipeline.errors import UserError
 from studies.analysis import statistics, tables
 from studies.analysis.evidence import Evidence
-from studies.report.answer import answer
+from studies.report import words
+from studies.report.kinds import answer
 
 TEN = [0.500, 0.502, 0.498, 0.501, 0.503, 0.499, 0.500, 0.504, 0.497, 0.506]
 
@@ -141,52 +143,88 @@ def asked(*contrasts: tuple[str, str], **finals: list[float]) -> Evidence:
     return study(finals or THREE, contrasts=contrasts)
 
 
-def test_contrasts_are_said_in_the_order_of_the_study_and_no_other_pair_is() -> None:
-    first, second = answer(asked(("c", "a"), ("b", "a"))).split("; ")
-    assert first.startswith("c, 60.1 % test accuracy, is better than a, 50.1 %, by 10.0 points (")
-    assert second.startswith("b, 55.1 % test accuracy, is better than a, 50.1 %, by 5.0 points (")
-    assert second.endswith(").")
-    assert answer(asked(("b", "a"), ("c", "a"))) == f"{second[:-1]}; {first}."
+def test_contrasts_that_show_several_things_are_a_list_in_the_order_of_the_study() -> None:
+    first, second = answer(asked(("c", "a"), ("a", "b"), ("b", "c"))).splitlines()[:2]
+    assert first.startswith("- c (60.1 % test accuracy) is better than a (50.1 %) by 10.0 points (")
+    assert second.startswith("- a (50.1 % test accuracy) is worse than b (55.1 %) by 5.0 points (")
+    assert first.endswith(").") and second.endswith(").")
+
+
+def test_arms_that_fare_alike_against_one_are_said_together() -> None:
+    given = asked(("c", "a"), ("b", "a"))
+    c, b = (pair_of(given, arm, "a") for arm in "cb")
+    bounds = [f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" for row in (c, b)]
+    together = (
+        "c (60.1 %) and b (55.1 %) are each better than a (50.1 % test accuracy), by "
+        f"10.0 ({bounds[0]}) and 5.0 ({bounds[1]}) points (95 % intervals; "
+        f"Holm-corrected p = {c['p_holm']:.2g})."
+    )
+    assert answer(given) == together
+    assert answer(asked(("a", "c"), ("a", "b"))) == together  # whichever way they are asked
+
+
+def test_one_contrast_is_one_sentence() -> None:
+    said = answer(asked(("c", "a")))
+    assert said.startswith(
+        "c (60.1 % test accuracy) is better than a (50.1 %) by 10.0 points (95 %"
+    )
+    assert said.count(").") == 1 and "\n" not in said and not said.startswith("-")
+
+
+def pair_of(given: Evidence, a: str, b: str) -> "pd.Series[Any]":
+    rows = given.comparisons
+    return rows[(rows["arm_a"] == a) & (rows["arm_b"] == b)].iloc[0]
 
 
 def test_an_arm_that_is_worse_is_so_by_positive_points_with_a_positive_interval() -> None:
     given = asked(("a", "c"))
-    rows = given.comparisons
-    row = rows[(rows["arm_a"] == "c") & (rows["arm_b"] == "a")].iloc[0]
+    row = pair_of(given, "c", "a")
     low, high = 100 * row["low"], 100 * row["high"]
     assert high > low > 0
     assert answer(given) == (
-        "a, 50.1 % test accuracy, is worse than c, 60.1 %, by 10.0 points (95 % interval "
+        "a (50.1 % test accuracy) is worse than c (60.1 %) by 10.0 points (95 % interval "
         f"{low:.1f} to {high:.1f}, Holm-corrected p = {row['p_holm']:.2g})."
     )
 
 
+NOISY = [x + (0.02 if i % 2 else -0.019) for i, x in enumerate(TEN)]
+
+
 def test_arms_not_shown_to_differ_are_said_so_with_the_one_ahead() -> None:
-    noisy = [x + (0.02 if i % 2 else -0.019) for i, x in enumerate(TEN)]
-    said = answer(asked(("a", "noisy"), a=TEN, noisy=noisy, c=shifted(0.1)))
-    start = "a, 50.1 % test accuracy, is not shown to differ from noisy, 50.1 % (noisy ahead by 0.1"
-    assert said.startswith(f"{start} points, 95 % interval −")
+    said = answer(asked(("a", "noisy"), a=TEN, noisy=NOISY, c=shifted(0.1)))
+    start = "a (50.1 % test accuracy) is not shown to differ from noisy (50.1 %): noisy is ahead"
+    assert said.startswith(f"{start} by 0.1 points (95 % interval −")
     assert "better" not in said and "worse" not in said
 
 
-def test_a_contrast_of_too_few_seeds_says_how_many_it_takes() -> None:
-    said = answer(asked(("b", "a"), a=TEN[:3], b=shifted(0.1, 3), c=shifted(0.2, 3)))
-    assert said.startswith("b, 60.") and "better" not in said
-    assert said.endswith(
-        "% test accuracy, against a, 50.0 %: too few seeds: 3, at least 7 are needed to reach "
-        "p < 0.05 over 3 pairs."
+def test_several_arms_not_shown_to_differ_are_said_together() -> None:
+    arms = {"a": TEN, "noisy": NOISY, "loud": NOISY[::-1]}
+    said = answer(asked(("noisy", "a"), ("loud", "a"), **arms))
+    assert said.startswith(
+        "noisy (50.1 %) and loud (50.2 %) are not shown to differ from a (50.1 %"
     )
+    assert "points (95 % intervals; Holm-corrected p ≥" in said or "Holm-corrected p =" in said
+
+
+def test_that_seeds_are_too_few_is_said_once_and_how_many_it_takes() -> None:
+    few = {"a": TEN[:3], "b": shifted(0.1, 3), "c": shifted(0.2, 3)}
+    needed = "Too few seeds: 3, at least 7 are needed to reach p < 0.05 over 3 pairs"
+    one = answer(asked(("b", "a"), **few))
+    assert one.startswith(f"{needed}; b (60.") and "is ahead of a (50.0 %) by 10." in one
+    first, *others = answer(asked(("b", "a"), ("c", "b"), **few)).splitlines()
+    assert first == f"- {needed}."
+    assert len(others) == 2 and not any("seeds" in other for other in others)
 
 
 def test_a_contrast_without_a_shared_seed_compares_nothing() -> None:
-    first, second, *_ = answer(apart(asked(("a", "c"), ("a", "b")), "c")).split("; ")
-    assert first == "a, 50.1 % test accuracy, shares no final seed with c, 60.1 %"
-    assert second.startswith("a, 50.1 % test accuracy, is worse than b, 55.1 %, by 5.0 points")
+    first, second, *_ = answer(apart(asked(("a", "c"), ("a", "b")), "c")).splitlines()
+    assert first == "- a (50.1 % test accuracy) shares no final seed with c."
+    assert second.startswith("- a (50.1 % test accuracy) is worse than b (55.1 %) by 5.0 points")
 
 
 def test_contrasts_of_arms_without_final_runs_are_left_out() -> None:
     said = answer(asked(("late", "a"), ("c", "a"), **THREE, late=[]))
-    assert said.startswith("c, 60.1 % test accuracy, is better than a")
+    assert said.startswith("c (60.1 % test accuracy) is better than a")
     assert said.endswith("; late has no final run yet.") and said.count("late") == 1
 
 
@@ -194,6 +232,34 @@ def test_where_no_contrast_can_be_told_the_answer_ranks_the_arms() -> None:
     said = answer(asked(("late", "a"), **THREE, late=[]))
     assert said.startswith("c reaches the highest test accuracy")
     assert said == answer(asked(**THREE, late=[]))
+
+
+# --- intervals ---
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "least", "said"),
+    [
+        (0.2, 0.3, 0, "20.0 to 30.0"),
+        (-0.1, 0.3, 0, "0.0 to 30.0"),
+        (0.9, 1.1, 0, "90.0 to 100.0"),
+        (-0.61, 1.83, 0, "too wide to say"),
+        (-0.2, 0.3, -1, "−20.0 to 30.0"),
+        (-1.2, 1.0, -1, "too wide to say"),
+        (float("nan"), 0.3, 0, ""),
+    ],
+)
+def test_an_interval_is_cut_to_what_is_possible(
+    low: float, high: float, least: int, said: str
+) -> None:
+    assert words.interval(low, high, words.points, least=least) == said
+
+
+def test_no_answer_gives_an_accuracy_beyond_the_possible() -> None:
+    assert "(95 % interval too wide to say, 2 seeds)" in answer(study({"a": [0.1, 0.9]}))
+    assert "95 % interval too wide to say, p = 1" in answer(
+        study({"a": [0.1, 0.9], "b": [0.9, 0.1]})
+    )
 
 
 def configured(contrasts: list[list[str]]) -> list[list[str]]:

@@ -89,4 +89,19 @@ def test_arms_differ_in_more_than_colour() -> None:
 
 def test_equal_figures_give_equal_bytes() -> None:
     first, second = (drawing.importance(shares(), canvas.styles(ARMS)) for _ in range(2))
-    assert canvas.svg(first) == canvas.svg(second)
+    assert canvas.png(first) == canvas.png(second)
+
+
+def test_no_band_and_no_interval_goes_beyond_the_possible() -> None:
+    curves = [row for seed, end in ((1, 0.1), (2, 0.9)) for row in curve("a", seed, [0.2, end])]
+    given = evidence(retrained({"a": [0.1, 0.9]}), curves=curves)
+    drawn = {plot.name: plot for plot in plots.draw(given)}
+    for name in ("test_accuracy", "val_accuracy_by_epoch"):
+        figure = drawn[name].figure
+        assert figure is not None
+        (axes,) = figure.axes
+        low, high = axes.get_xlim() if name == "test_accuracy" else axes.get_ylim()
+        assert low > -10 and high < 110, name
+    explored = drawn["val_accuracy_by_epoch"].live
+    assert explored is not None
+    assert [min(explored["data"][0]["y"]), max(explored["data"][0]["y"])] == [0, 100]

@@ -54,42 +54,6 @@ def test_arms_are_exported_with_their_test_looks_and_learning_rate_widths(export
     assert {"lr_decades_1", "lr_decades_2", "lr_decades_5"} <= arm.keys()
 
 
-@pytest.mark.parametrize("file", ["trials.md", "trials.tex"])
-def test_markdown_and_latex_are_rounded(exported: Path, file: str) -> None:
-    text = (exported / file).read_text()
-    assert "0.3333" in text and "0.0333" in text
-    assert "0.33333" not in text and "1.26" not in text and "nan" not in text.lower()
-
-
-def test_latex_escapes_underscores_and_uses_booktabs(exported: Path) -> None:
-    text = (exported / "arms.tex").read_text()
-    assert r"a\_b" in text and r"val\_accuracy" in text and r"\toprule" in text
-    assert text.count("_") == text.count(r"\_")
-
-
-def test_latex_escapes_every_special_character() -> None:
-    values = [f"x{special}y" for special in "&#$~^\\{}%_"]
-    text = export.encoded(pd.DataFrame({"name": values}), "latex").decode()
-    assert [value for value in values if value in text] == []
-
-
-def test_latex_gives_a_mean_as_plus_or_minus_half_its_interval() -> None:
-    row = {"arm": "a", "test_accuracy_mean": 0.5, "test_accuracy_low": 0.49}
-    one = row | {"test_accuracy_high": 0.51, "p_better": 1.0, "p_better_low": 0.7}
-    text, measured = export.half_widths(pd.DataFrame([one, {"arm": "b"}]))
-    assert list(text["test_accuracy_mean"]) == [r"0.5000 $\pm$ 0.0100", ""]
-    assert measured == ["test_accuracy_mean"]
-    assert list(text.columns) == ["arm", "test_accuracy_mean", "p_better", "p_better_low"]
-
-
-def test_a_difference_is_given_with_the_half_width_of_its_own_interval() -> None:
-    row = {"difference": 0.02, "low": 0.01, "high": 0.03, "p_better": 0.9, "p_better_low": 0.6}
-    text, _ = export.half_widths(pd.DataFrame([row | {"p_better_high": 0.99}]))
-    assert text["difference"].item() == r"0.0200 $\pm$ 0.0100"
-    assert {"p_better", "p_better_low", "p_better_high"} <= set(text.columns)
-    assert not {"low", "high"} & set(text.columns)
-
-
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError) as error:

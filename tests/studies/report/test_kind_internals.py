@@ -10,9 +10,8 @@ from test_answer import TEN, study
 
 from studies.analysis import internals as numbers
 from studies.report import canvas
-from studies.report.answer import answer
 from studies.report.export import exported_tables
-from studies.report.kinds import internals
+from studies.report.kinds import answer, internals
 
 
 def test_the_answer_goes_from_the_start_to_the_end_of_every_arm() -> None:

@@ -11,9 +11,8 @@ from building import IMAGES, Aiming, Cost, aiming, costs
 from studies.analysis import targets
 from studies.analysis.evidence import Evidence
 from studies.report import canvas, words
-from studies.report.answer import answer
 from studies.report.export import exported_tables
-from studies.report.kinds import target
+from studies.report.kinds import answer, target
 from studies.report.parts import Plot
 
 SPACE = "\N{NO-BREAK SPACE}"

@@ -8,7 +8,7 @@ from building import evidence, trial
 from test_answer import TEN, study
 
 from studies.report import export, kinds, page, plots
-from studies.report.answer import answer
+from studies.report.kinds import answer
 
 NEW = """
 import pandas as pd

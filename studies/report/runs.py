@@ -1,0 +1,48 @@
+"""The table of every run of a study: sorted, filtered, and linked to from the figures."""
+
+from typing import Any
+
+import pandas as pd
+
+from pipeline.results import Phase
+from studies.analysis import space
+from studies.analysis.evidence import Evidence
+from studies.report import words
+from studies.report.live import row_id
+from studies.report.parts import Cell, Table
+
+
+def table(evidence: Evidence, address: str) -> Table:
+    """One row per trial and final run; `address` is of the runs in the MLflow UI, or empty."""
+    searched = space.tuned(evidence)
+    rows = []
+    for _, run in evidence.trials.iterrows():
+        final = run["phase"] == Phase.final
+        name = f"final seed {run['seed']}" if final else f"trial {run['trial']}"
+        cells = {
+            "Arm": Cell(run["arm"], arm=True),
+            "Run": Cell(name, sort=run["seed"] if final else run["trial"] - 1e6),
+            "Outcome": Cell(run["outcome"]),
+            "Validation, %": _number(run["val_accuracy"], ".2f", 100),
+            "Test, %": _number(run["test_accuracy"], ".2f", 100),
+        }
+        cells |= {key: _value(run[key]) for key in searched}
+        cells |= {"Epochs": _value(run["epochs"]), "Seconds": _number(run["seconds"], ".1f")}
+        if address:
+            cells["MLflow"] = Cell("open", href=f"{address}/{run['run_id']}")
+        cells["Train again"] = Cell(f"optstudy replay {run['run_id']}", code=True)
+        rows.append(cells)
+    note = "A click on a dot of a figure leads to its row. The links lead to optstudy ui."
+    ids = [row_id(index) for index in evidence.trials.index]
+    return Table("Every run", rows, note if address else "", "No run is logged.", ids=ids, lead=2)
+
+
+def _number(value: float | None, form: str, scale: float = 1) -> Cell:
+    return Cell(words.figure(value, form, scale), sort=None if pd.isna(value) else value)
+
+
+def _value(value: Any) -> Cell:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        whole = pd.notna(value) and float(value).is_integer()
+        return _number(value, ".0f" if whole else ".3g")
+    return Cell("" if pd.isna(value) else str(value))

@@ -1,0 +1,38 @@
+"""A search's trials as points, and when there are enough to say what mattered."""
+
+from building import definition, evidence, trial
+
+from studies.analysis import space
+
+
+def searches(trials: int, **more: str) -> list[dict[str, object]]:
+    rates = [10 ** (-4 * i / trials) for i in range(trials)]
+    return [trial("a", i, 0.2 + lr, **{"optimizer.lr": lr} | more) for i, lr in enumerate(rates)]
+
+
+def test_importance_needs_ten_complete_trials_per_hyperparameter() -> None:
+    (few,) = space.importance(evidence(searches(9))).to_dict("records")
+    assert (few["arm"], few["reason"]) == ("a", "9 complete trials; 10 are needed")
+    momentum = {"search_space.optimizer.momentum (sgd)": {"low": 0.0, "high": 1.0}}
+    two = evidence(searches(19), definitions={"a": definition() | momentum})
+    (few,) = space.importance(two).to_dict("records")
+    assert few["reason"] == "19 complete trials; 20 are needed"
+    enough = evidence(searches(10))
+    assert list(space.importance(enough)["reason"]) == list(enough.importance["reason"])
+
+
+def test_trials_that_did_not_complete_do_not_count_towards_it() -> None:
+    (few,) = space.importance(evidence(searches(12, outcome="pruned"))).to_dict("records")
+    assert few["reason"] == "0 complete trials; 10 are needed"
+
+
+def test_points_are_the_ended_trials_with_an_accuracy() -> None:
+    rows = [*searches(3), trial("a", 3, None, outcome="failed"), trial("a", 4, 0.5, phase="final")]
+    assert list(space.points(evidence(rows))["trial"]) == [0, 1, 2]
+
+
+def test_a_hyperparameter_that_never_varied_is_no_axis() -> None:
+    given = evidence(searches(3, schedule="constant"))
+    assert space.tuned(given) == ["optimizer.lr", "schedule"]
+    assert space.varied(given) == ["optimizer.lr"]
+    assert space.is_log(given, "optimizer.lr") and not space.is_log(given, "schedule")
