@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     if len(ids) != 1:
         raise UserError("RUN_ID: allowed is one run's id, as the last line of train and MLflow say")
     config = typed(compose([argument for argument in arguments if "=" in argument]))
-    store = Store(config.tracking.uri, config.mlruns_dir)
+    store = Store(config.tracking.uri, config.mlruns_dir, make=False)
     with following() as show:
         replayed = replay(store, ids[0], show)
     print(describe(replayed, ids[0]))

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
             raise UserError(how) from None
         folder = publish(coordinator, screen, banner)
         screen.print(f"{time.monotonic() - began:.0f} s · tables and report.html in {folder}")
-        screen.print("browse every run: optstudy ui (or make ui)")
+        screen.print(f"browse every run: optstudy ui study={coordinator.study.name}")
         failed = failures(coordinator)
     if failed:
         print(f"{len(failed)} trials failed, the first: {failed[0]}", file=sys.stderr)

@@ -61,7 +61,8 @@ def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
     optimizer = f"{config.optimizer['name']} {tracking.compact(config.optimizer['lr'])}"
     title = f"{config.model['name']} · {optimizer} · seed {config.seed}"
     tags = {"study": "train", "phase": "train", "data.fingerprint": dataset.fingerprint}
-    tags |= environment()
+    own = config.tracking
+    tags |= environment() | own.tags | ({tracking.pages.NOTE: own.note} if own.note else {})
     texts = tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True))
     experiment, params = store.experiment("train"), flat(composed)
     run_id = store.start(experiment, title, params=params, tags=tags, texts=texts)

@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, did_you_mean
 from pipeline.results import Outcome, Result
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -244,9 +244,10 @@ def existing(config: Config) -> list[str]:
 def check_exists(config: Config, study: str) -> None:
     """Raise UserError, naming those there are, where a study has no journal."""
     if study not in (known := existing(config)):
-        there = ", ".join(known) or "none yet"
+        there = f"{', '.join(known) or 'none yet'} in {path(config, study).parent}"
+        near = did_you_mean(study, known)
         raise UserError(
-            f"study={study}: not run yet (run so far: {there}); optstudy run study={study}"
+            f"study={study}: not run yet{near} (run so far: {there}); optstudy run study={study}"
         )
 
 

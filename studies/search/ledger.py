@@ -23,7 +23,8 @@ from pipeline.data import DataSet
 from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.results import Epoch, Phase, Result
-from studies.search import journal
+from pipeline.tracking import pages
+from studies.search import journal, picture
 from studies.search.arms import Arm, Study, check_same_experiment
 from studies.search.designs import Point
 from studies.search.journal import StoredArm
@@ -58,6 +59,7 @@ class Ledger:
     """
 
     study: Study
+    dataset: DataSet
     arms: Mapping[str, optuna.Study]
     designs: Mapping[str, Sequence[Point]]
     store: tracking.Store
@@ -106,12 +108,15 @@ class Ledger:
             journal.end(arm, job.trial, result)
         elif job.due.trial is not None and job.due.seed is not None:
             journal.end_final(arm, job.due.trial, job.due.seed, job.run_id, result)
+        picture.show(self.store, self.parent, journal.snapshot(arm))
 
     def publish(self, files: Iterable[Path], answer: str) -> None:
         """Attach tables to the study's run; its note says what was asked and found."""
-        note = f"{self.study.budget.question}\n\n{answer}\n\n`{self.study.command}`"
         self.store.attach(self.parent, files)
-        self.store.note(self.parent, note)
+        own, command = self.study.config.tracking.note, tracking.masked(self.study.command)
+        said = (self.study.budget.question, answer, own, f"`{command}`")
+        self.store.tag(self.parent, {pages.NOTE: "\n\n".join(filter(None, said))})
+        picture.complete(self.store, self.parent, self.snapshots(), self.dataset)
         self.store.end(self.parent)
 
     def _trial(self, arm: Arm, number: int | None) -> optuna.Trial:
@@ -146,9 +151,10 @@ class Ledger:
         """A run in MLflow: its id, its name there, and its number of epochs."""
         composed = compose(overrides)
         config = typed(composed)
-        kind = f"trial {due.trial}" if due.seed is None else f"final seed {due.seed}"
+        # The number first: the UI shows some twenty characters, and arms may begin alike.
+        place = f"t{due.trial}" if due.seed is None else f"s{due.seed}"
         lr = tracking.compact(config.optimizer["lr"])
-        name = f"{due.arm}/{kind} · {config.optimizer['name']} {lr}"
+        name = f"{place} {due.arm} · {config.optimizer['name']} {lr}"
         tags = {
             "arm": due.arm,
             "phase": Phase.search if due.seed is None else Phase.final,
@@ -181,7 +187,7 @@ def open_ledger(
     definitions = study.definitions(dataset.fingerprint)
     stored = journal.snapshots(storage)
     check_same_experiment(study.name, definitions, {n: arm.definition for n, arm in stored.items()})
-    experiment = store.experiment(study.name)
+    experiment = store.experiment(study.name, [arm.name for arm in study.arms])
     named = [run_id for arm in stored.values() for run_id in arm.runs]
     parents, others = study_runs(store, experiment)
     check_has_runs(study, named, others, store)
@@ -203,16 +209,18 @@ def open_ledger(
     }
     tags |= {"data.fallback": study.fallback} if study.fallback else {}
     parent = parents[0] if parents else _begin(study, store, experiment, tags)
-    return Ledger(study, arms, designs, store, experiment, parent, tags)
+    said = study.config.tracking
+    store.tag(parent, said.tags)
+    tags |= said.tags | ({pages.NOTE: said.note} if said.note is not None else {})
+    return Ledger(study, dataset, arms, designs, store, experiment, parent, tags)
 
 
 def _begin(study: Study, store: tracking.Store, experiment: str, tags: Mapping[str, str]) -> str:
     """The study's own run in MLflow, made."""
     question = study.budget.question
-    own = {"phase": "study", "question": question, "command": study.command}
-    run_id = store.start(experiment, f"study {study.name}", params={}, tags={**tags, **own})
-    store.note(run_id, question)
-    return run_id
+    own = {"phase": "study", "question": question, "command": tracking.masked(study.command)}
+    own |= {pages.NOTE: question}
+    return store.start(experiment, f"study {study.name}", params={}, tags={**tags, **own})
 
 
 def study_runs(store: tracking.Store, experiment: str) -> tuple[list[str], list[str]]:
@@ -243,10 +251,10 @@ def check_has_runs(
 ) -> None:
     """Raise UserError where a run that the journal names isn't in MLflow any more."""
     if lost := [run_id for run_id in named if run_id not in set(logged)]:
-        path = journal.path(study.config, study.name)
+        path, uri = journal.path(study.config, study.name), tracking.masked(store.uri)
         raise UserError(
             f"study={study.name}: {len(lost)} of the {len(named)} runs in its journal {path} "
-            f"aren't in MLflow; to have them back: MLFLOW_TRACKING_URI={store.uri} mlflow runs "
+            f"aren't in MLflow; to have them back: MLFLOW_TRACKING_URI={uri} mlflow runs "
             f"restore --run-id {lost[0]} …; or take another name: study.name=…"
         )
 

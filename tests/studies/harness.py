@@ -136,13 +136,13 @@ def trials(study: Study, mlruns: Path, arm: str) -> Sequence[FrozenTrial]:
 
 
 def logged(mlruns: Path, study: str, phase: str = "") -> dict[str, Run]:
-    """The undeleted runs in MLflow, by the first half of their name: `plain/trial 0`."""
+    """The undeleted runs in MLflow, by `plain/trial 0`."""
     store = Store(None, mlruns)
     wanted = f"tags.phase = '{phase}'" if phase else "tags.phase != 'study'"
     found = store.runs(store.find_experiment(study), wanted)
-    names = [run.info.run_name.partition(" · ")[0] for run in found]
-    assert len(set(names)) == len(names), f"a run twice: {sorted(names)}"
-    return dict(zip(names, found, strict=True))
+    places = names([run.info.run_name for run in found])
+    assert len(set(places)) == len(places), f"a run twice: {sorted(places)}"
+    return dict(zip(places, found, strict=True))
 
 
 def curve(mlruns: Path, run: Run, metric: str = "val/loss") -> list[float]:
@@ -206,5 +206,7 @@ def one_line(error: BaseException | str, *parts: Any) -> None:
 
 
 def names(runs: Sequence[str]) -> list[str]:
-    """`plain/trial 0` of `plain/trial 0 · sgd 1e-3 · complete`."""
-    return [run.partition(" · ")[0] for run in runs]
+    """`plain/trial 0` of `t0 plain · sgd 1e-3 · complete`, `plain/final seed 1` of `s1 plain`."""
+    places = [run.partition(" · ")[0].split(" ") for run in runs]
+    kinds = {"t": "trial", "s": "final seed"}
+    return [f"{arm}/{kinds[place[0]]} {place[1:]}" for place, arm in places]
