@@ -56,8 +56,9 @@ def of_arm(arm: str) -> tuple[str, str, str]:
 
 def source(tags: Mapping[str, Any]) -> dict[str, str]:
     """Who ran what: the columns User, Source and Version of MLflow's table."""
+    program = sys.argv[0] if sys.argv[0] == "optstudy train" else "optstudy"  # Hydra's name of it
     typed = [a for a in sys.argv[1:] if not a.startswith("hydra.searchpath=")]
-    found = {MLFLOW_SOURCE_NAME: masked(shlex.join(["optstudy", *typed]))}
+    found = {MLFLOW_SOURCE_NAME: masked(shlex.join([*program.split(), *typed]))}
     found |= {MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user()}
     commit = tags.get("git.commit")
     return found | ({MLFLOW_GIT_COMMIT: str(commit)} if commit else {})

@@ -100,6 +100,11 @@ class Reader:
         outputs = self.run(run_id).outputs
         return outputs is not None and bool(outputs.model_outputs)
 
+    def has(self, run_id: str, file: str) -> bool:
+        """Whether a run has an artifact, in no folder."""
+        with self.errors():
+            return any(found.path == file for found in self.client.list_artifacts(run_id))
+
     def text(self, run_id: str, file: str) -> str:
         """The content of a small artifact."""
         return self.content(run_id, file).decode()

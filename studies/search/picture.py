@@ -33,13 +33,12 @@ def keep_model(store: Store, dataset: DataSet, arm: StoredArm) -> None:
 
     It takes images as they are stored, (n, height, width, channels) uint8, and gives logits.
     """
-    runs = [store.run(record["run_id"]) for record in arm.finals.values()]
-    by_accuracy = {run.data.metrics.get(VALIDATION, -1.0): run.info.run_id for run in runs}
-    best = max(by_accuracy, default=-1.0)
-    if best < 0:  # no final run yet, or each diverged in its first epoch
+    runs = [store.run(arm.finals[seed]["run_id"]) for seed in sorted(arm.finals)]
+    measured = [run for run in runs if VALIDATION in run.data.metrics]  # an epoch of it ended
+    best = max(measured, key=lambda run: run.data.metrics[VALIDATION], default=None)
+    if best is None or store.has_model(run_id := best.info.run_id):
         return
-    run_id = by_accuracy[best]
-    if store.has_model(run_id):
+    if not store.has(run_id, WEIGHTS):  # somebody cleared old artifacts: no reason to fail
         return
     listed = store.text(run_id, "overrides.txt").splitlines()
     config = typed(compose([line for line in listed if line]))

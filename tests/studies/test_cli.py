@@ -181,6 +181,9 @@ def test_a_failed_trial_is_said_and_the_exit_status_is_1(
         (["export", "study=x", "formats=[excel]"], 1, ["formats=excel", "latex"]),
         (["ui", "port=x"], 1, ["port=x", "65535"]),
         (["status", "format=csv"], 1, ["format=csv"]),
+        (["train", "tracking.tags={arm: x}"], 1, ["tracking.tags=arm", "optstudy"]),
+        (["train", "tracking.tags={mlflow.user: x}"], 1, ["tracking.tags=mlflow.user"]),
+        (["train", "tracking.tags=x"], 1, ["tracking.tags=x", "NAME"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
@@ -262,3 +265,13 @@ def test_a_port_in_use_is_one_line(say: Callable[..., Answer]) -> None:
         status, _, err = say("ui", f"port={port}")
     assert status == 1
     one_line(err, f"port={port}", "in use")
+
+
+def test_train_puts_a_note_and_tags_on_its_run(say: Callable[..., Answer]) -> None:
+    own = ("tracking.note='a first try'", "tracking.tags={class: dl-2026, year: 2026}")
+    assert say("train", "data=digits", "trainer.epochs=1", *own)[0] == 0
+    store = Store(None, "mlruns")
+    (run,) = store.runs(store.find_experiment("train"))
+    found = {key: run.data.tags[key] for key in ("mlflow.note.content", "class", "year")}
+    assert found == {"mlflow.note.content": "a first try", "class": "dl-2026", "year": "2026"}
+    assert run.data.tags["mlflow.source.name"].startswith("optstudy train data=digits")
