@@ -42,9 +42,10 @@ class Reader:
                 if not make and not file.exists():
                     missing = "no run is logged there; allowed is where runs are, mlruns_dir=DIR"
                     raise UserError(f"{self.place}: {missing}")
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with FileLock(file.with_suffix(".lock")):
-                    create_database(file)
+                if not file.exists():  # it is moved there whole: once it is, nobody needs a lock
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    with FileLock(file.with_suffix(".lock")):
+                        create_database(file)
             self.client = MlflowClient(self.uri)
             self.client.search_experiments(max_results=1)
 

@@ -63,7 +63,8 @@ def logged_run(composed: DictConfig, overrides: list[str]) -> Result:
     tags = {"study": "train", "phase": "train", "data.fingerprint": dataset.fingerprint}
     own = config.tracking
     tags |= environment() | own.tags | ({tracking.pages.NOTE: own.note} if own.note else {})
-    texts = tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True))
+    own_list = [o for o in overrides if not o.startswith("tracking.")]  # no part of what it is
+    texts = tracking.texts(own_list, OmegaConf.to_yaml(composed, resolve=True))
     experiment, params = store.experiment("train"), flat(composed)
     run_id = store.start(experiment, title, params=params, tags=tags, texts=texts)
     try:
