@@ -15,6 +15,8 @@ from omegaconf import MISSING
 from pipeline.errors import check, is_number, is_whole
 
 RESERVED = ("train", "default")  # MLflow experiments that are no study
+OWN_TAGS = {"study", "arm", "phase", "trial", "suggested", "outcome", "epochs", "steps", "seconds"}
+OWN_TAGS |= {"error", "machine", "question", "command", "test_evaluations"}  # and any with a dot
 FORMATS = ("csv", "markdown", "latex", "parquet")  # of exported tables
 
 
@@ -103,9 +105,26 @@ class TrainerConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where runs are logged; `uri` null is the SQLite store under `mlruns_dir`."""
+    """Where runs are logged, and what is said of them; no part of what they are.
+
+    `uri` null is that of MLFLOW_TRACKING_URI, or else the SQLite store under `mlruns_dir`. `note`
+    (Markdown) and `tags` (text or numbers by name, as text once checked) are put on every run.
+    """
 
     uri: str | None = None
+    note: str | None = None
+    tags: Any = None
+
+    def __post_init__(self) -> None:
+        given = {} if self.tags is None else self.tags
+        check("tracking.tags", given, isinstance(given, dict), "'{NAME: text, …}'")
+        for name, value in given.items():
+            free = re.fullmatch(r"[\w /-]+", str(name)) is not None and name not in OWN_TAGS
+            allowed = "letters, digits, blanks and _ / - in a name that optstudy doesn't set itself"
+            check("tracking.tags", name, free, allowed)
+            plain = isinstance(value, str | int | float)
+            check(f"tracking.tags.{name}", value, plain, "text or a number")
+        self.tags = {str(name): str(value) for name, value in given.items()}
 
 
 @dataclass

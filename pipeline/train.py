@@ -16,6 +16,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor, nn
+from torch.fx import symbolic_trace
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -167,6 +168,17 @@ def build_model(config: Config, inputs: int, classes: int) -> nn.Module:
         model = build("model", config.model, inputs, classes)
     assert isinstance(model, nn.Module)
     return model
+
+
+def predictor(config: Config, dataset: data.DataSet, weights: bytes) -> nn.Module:
+    """A trained network with its pixel scaling inside: images as stored → logits.
+
+    Images are (n, height, width, channels) uint8. The scaling is a traced graph, which is pickled
+    as what it does and not by our name for it: loading needs torch alone.
+    """
+    network = build_model(config, math.prod(dataset.shape), len(dataset.classes))
+    network.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu"))
+    return nn.Sequential(symbolic_trace(data.Scaled(config.data.pixels)), network).eval()
 
 
 def build(group: str, settings: dict[str, Any], *arguments: Any, **keywords: Any) -> Any:

@@ -67,7 +67,9 @@ def answer(verb: str, *arguments: str) -> None:
         print(help_of(verb))
         return
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"  # asked now, as `train` sets it
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what is done is kept
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(ending, signal.default_int_handler)
     try:
         if verb != "completion":  # whose words are unfinished, and which must not wait for Hydra
             from pipeline.compose import readable

@@ -1,5 +1,6 @@
 """Fixtures that tests of several modules share."""
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from pipeline import data
 from pipeline.compose import compose, typed
 from pipeline.data import DataSet
+
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # tests log to stores of their own
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,6 +17,7 @@ from pipeline.config import DataConfig
 from pipeline.data import cache
 from pipeline.data.cache import DataSet as DataSet
 from pipeline.data.loader import Loader as Loader
+from pipeline.data.loader import Scaled as Scaled
 from pipeline.data.loader import Split as Split
 from pipeline.data.source import DataUnavailable as DataUnavailable
 from pipeline.data.source import Source, stratified, warn

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.config import Pixels
 
@@ -26,6 +26,18 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+class Scaled(nn.Module):
+    """Images as they are stored, (n, height, width, channels) uint8, as a network takes them."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, images: Tensor) -> Tensor:
+        flat = images.flatten(1).float()
+        return flat.div(255).sub(0.5) if self.pixels is Pixels.centered else flat
 
 
 class Loader:

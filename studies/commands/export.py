@@ -21,6 +21,6 @@ def main(arguments: list[str]) -> None:
         from studies.analysis.evidence import gather
         from studies.report.export import exports, write_tables
 
-    evidence = gather(config, Store(config.tracking.uri, config.mlruns_dir), study)
+    evidence = gather(config, Store(config.tracking.uri, config.mlruns_dir, make=False), study)
     for path in write_tables(evidence, exports(config, study), config.formats):
         print(path)

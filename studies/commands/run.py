@@ -87,7 +87,7 @@ def carry_out(overrides: list[str], screen: Console) -> "tuple[Evidence, list[st
         evidence, folder = publish(coordinator, screen, banner)
         took = duration(time.monotonic() - began)
         screen.print(f"{took} · tables and report.html in {folder}", soft_wrap=True)
-        screen.print("browse every run: optstudy ui (or make ui)")
+        screen.print(f"browse every run: optstudy ui study={coordinator.study.name}")
         return evidence, failures(coordinator)
 
 

@@ -21,7 +21,8 @@ def main(arguments: list[str]) -> None:
         journal.check_exists(config, name)
     names = journal.existing(config) if name is None else [name]
     if not names:
-        raise UserError("no study has been run yet; optstudy run study=quickstart")
+        where = journal.path(config, "x").parent
+        raise UserError(f"no study has been run yet in {where}; optstudy run study=quickstart")
     screen = console()
     for name in names:
         arms = list(journal.read(config, name).values())

@@ -162,8 +162,10 @@ def opened(composed: DictConfig, overrides: list[str], dataset: "DataSet") -> "t
     optimizer = f"{config.optimizer['name']} {tracking.compact(config.optimizer['lr'])}"
     title = f"{config.model['name']} · {optimizer} · seed {config.seed}"
     tags = {"study": "train", "phase": "train", "data.fingerprint": dataset.fingerprint}
-    tags |= environment()
-    texts = tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True))
+    own = config.tracking
+    tags |= environment() | own.tags | ({tracking.pages.NOTE: own.note} if own.note else {})
+    own_list = [o for o in overrides if not o.startswith("tracking.")]  # no part of what it is
+    texts = tracking.texts(own_list, OmegaConf.to_yaml(composed, resolve=True))
     experiment, params = store.experiment("train"), flat(composed)
     return store, store.start(experiment, title, params=params, tags=tags, texts=texts)
 

@@ -1,8 +1,10 @@
-"""optstudy ui [port=5000] [host=127.0.0.1]
+"""optstudy ui [study=NAME] [port=5000] [host=127.0.0.1]
 
-Serve the MLflow UI on this project's store; Ctrl-C stops it.
+Serve the MLflow UI on this project's store, and open it in the browser, if there is one, on the
+study's runs; Ctrl-C stops it. Of a tracking server only the address is opened and printed.
 
   optstudy ui
+  optstudy ui study=batchnorm
   optstudy ui port=5001
 """
 
@@ -12,37 +14,56 @@ import socket
 import subprocess
 import sys
 import time
+import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
-from pipeline.compose import compose, typed
 from pipeline.errors import UserError
+from studies.commands.arguments import of_study
 from studies.commands.screen import loading
+
+# The server's process group, workers included, ends when its standard input does: however this
+# process dies, kill -9 included, the port is free.
+OUTLIVES_NOBODY = 'exec 3<&0; (cat <&3; kill -9 0) >/dev/null & exec "$@" </dev/null 3<&-'
 
 
 def main(arguments: list[str]) -> None:
     """Serve it until Ctrl-C; says the address once it answers."""
-    config = typed(compose(arguments))
-    host, port, uri = config.host, config.port, config.tracking.uri
-    if uri is not None:
-        raise UserError(f"tracking.uri={uri}: that server has its UI at the same address")
+    study, config = of_study(arguments)
+    host, port = config.host, config.port
     with loading("mlflow"):
-        from pipeline.tracking import Store
+        from pipeline.tracking import Reader, masked
 
-    store = Store(None, config.mlruns_dir)
+    store = Reader(config.tracking.uri, config.mlruns_dir, make=False)
+    page = store.page(study)
+    if store.uri.startswith(("http://", "https://")):  # which serves its UI itself
+        print(f"MLflow UI: {masked(store.uri).rstrip('/')}/{page}")
+        return show(f"{store.uri.rstrip('/')}/{page}")
     if not socket_closed(host, port):
         raise UserError(f"port={port}: in use on {host}; optstudy ui port={port + 1}")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
-    command += ["--host", host, "--port", str(port), "--workers", "1"]
-    log = Path(config.mlruns_dir).resolve() / "ui.log"
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
+    command += ["--workers", "1"]
+    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri}  # may hold a password
+    folder = Path(config.mlruns_dir).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "ui.log"
     with log.open("w") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        server = subprocess.Popen(
+            ["/bin/sh", "-c", OUTLIVES_NOBODY, "sh", *command],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
         try:
             print("starting the MLflow UI …", flush=True)
             while socket_closed(host, port):
                 if server.poll() is not None:
                     raise UserError(f"mlflow ui ended (exit code {server.returncode}); see {log}")
                 time.sleep(0.2)
-            print(f"MLflow UI: http://{host}:{port}  (Ctrl-C stops it)", flush=True)
+            print(f"MLflow UI: http://{host}:{port}/{page}  (Ctrl-C stops it)", flush=True)
+            show(f"http://{host}:{port}/{page}")
             server.wait()
         except KeyboardInterrupt:
             print("\nstopped")
@@ -50,6 +71,14 @@ def main(arguments: list[str]) -> None:
             if server.poll() is None:
                 os.killpg(server.pid, signal.SIGTERM)
                 server.wait()
+
+
+def show(address: str) -> None:
+    """Open a page in the browser, where somebody looks at a screen that has one."""
+    screen = sys.platform == "darwin" or os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}
+    if screen and sys.stdout.isatty():
+        with suppress(webbrowser.Error, OSError):
+            webbrowser.open(address)
 
 
 def socket_closed(host: str, port: int) -> bool:

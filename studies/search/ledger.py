@@ -23,7 +23,8 @@ from pipeline.data import DataSet
 from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.results import Epoch, Phase, Result
-from studies.search import journal
+from pipeline.tracking import pages
+from studies.search import journal, picture
 from studies.search.arms import Arm, Study, check_same_experiment
 from studies.search.designs import Point
 from studies.search.journal import StoredArm
@@ -58,6 +59,7 @@ class Ledger:
     """
 
     study: Study
+    dataset: DataSet
     arms: Mapping[str, optuna.Study]
     designs: Mapping[str, Sequence[Point]]
     store: tracking.Store
@@ -75,17 +77,16 @@ class Ledger:
         if due.seed is None:
             trial = self._trial(arm, due.trial)
             due = Due(due.arm, trial.number)
-            phase, kind, seed = Phase.search, f"trial {due.trial}", self.study.config.seed
+            phase, kind, number, seed = Phase.search, "trial", due.trial, self.study.config.seed
         else:
-            trial, phase, kind, seed = None, Phase.final, f"final seed {due.seed}", due.seed
+            trial, phase, kind, number, seed = None, Phase.final, "seed", due.seed, due.seed
         assert due.trial is not None
         before = self.arms[arm.name].get_trials(deepcopy=False)[due.trial]
         suggested = before.user_attrs["suggested"] if trial is None else suggest(trial, arm.space)
         overrides = (*arm.base, *suggested, f"seed={seed}")
         composed = compose(overrides)
         config = typed(composed)
-        lr = tracking.compact(config.optimizer["lr"])
-        name = f"{due.arm}/{kind} · {config.optimizer['name']} {lr}"
+        point = f"{config.optimizer['name']} {tracking.compact(config.optimizer['lr'])}"
         tags = {
             "arm": due.arm,
             "phase": phase,
@@ -95,7 +96,8 @@ class Ledger:
         }
         run_id = self.store.start(
             self.experiment,
-            name,
+            # the number first: the UI shows some twenty characters, and arms may begin alike
+            f"{kind[0]}{number} {arm.name} · {point}",
             params=flat(composed),
             tags={**self.tags, **tags},
             texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
@@ -103,7 +105,8 @@ class Ledger:
         if trial is not None:
             journal.begin(trial, overrides, suggested, run_id)
         task = Task(overrides, self.tags["data.fingerprint"], phase)
-        return Job(due, task, run_id, name, config.trainer.epochs, before, trial)
+        said = f"{arm.name}/{'final ' if trial is None else ''}{kind} {number} · {point}"
+        return Job(due, task, run_id, said, config.trainer.epochs, before, trial)
 
     def stops(self, job: Job, epoch: Epoch) -> bool:
         """Write down an epoch; whether the pruner ends the run there."""
@@ -123,12 +126,15 @@ class Ledger:
             journal.end(arm, job.trial, result)
         elif job.due.trial is not None and job.due.seed is not None:
             journal.end_final(arm, job.due.trial, job.due.seed, job.run_id, result)
+        picture.show(self.store, self.parent, journal.snapshot(arm))
 
     def publish(self, files: Iterable[Path], answer: str) -> None:
         """Attach tables to the study's run; its note says what was asked and found."""
-        note = f"{self.study.budget.question}\n\n{answer}\n\n`{self.study.command}`"
         self.store.attach(self.parent, files)
-        self.store.note(self.parent, note)
+        own, command = self.study.config.tracking.note, tracking.masked(self.study.command)
+        said = (self.study.budget.question, answer, own, f"`{command}`")
+        self.store.tag(self.parent, {pages.NOTE: "\n\n".join(filter(None, said))})
+        picture.complete(self.store, self.parent, self.snapshots(), self.dataset)
         self.store.end(self.parent)
 
     def _trial(self, arm: Arm, number: int | None) -> optuna.Trial:
@@ -170,7 +176,7 @@ def open_ledger(
     definitions = study.definitions(dataset.fingerprint)
     stored = journal.snapshots(storage)
     check_same_experiment(study.name, definitions, {n: arm.definition for n, arm in stored.items()})
-    experiment = store.experiment(study.name)
+    experiment = store.experiment(study.name, [arm.name for arm in study.arms])
     runs = [pair for arm in stored.values() for pair in arm.runs.items()]
     named = [run_id for run_id, trial in runs if trial is None or trial.state.is_finished()]
     parents, others = study_runs(store, experiment)
@@ -195,11 +201,14 @@ def open_ledger(
         "data.images": str(dataset.train_size),
     }
     tags |= {"data.fallback": study.fallback} if study.fallback else {}
+    said = study.config.tracking
     if not parents:
-        own = {"phase": "study", "question": budget.question, "command": study.command}
+        own = {"phase": "study", "question": budget.question, pages.NOTE: budget.question}
+        own |= {"command": tracking.masked(study.command)}
         parents = [store.start(experiment, f"study {study.name}", params={}, tags=tags | own)]
-        store.note(parents[0], budget.question)
-    return Ledger(study, arms, designs, store, experiment, parents[0], tags)
+    store.tag(parents[0], said.tags)
+    tags |= said.tags | ({pages.NOTE: said.note} if said.note is not None else {})
+    return Ledger(study, dataset, arms, designs, store, experiment, parents[0], tags)
 
 
 def clock(ledger: Ledger, arm: str, seconds: float) -> None:
@@ -243,9 +252,9 @@ def check_has_runs(
 ) -> None:
     """Raise UserError where a run that the journal names isn't in MLflow any more."""
     if lost := [run_id for run_id in named if run_id not in set(logged)]:
-        path = journal.path(study.config, study.name)
+        path, uri = journal.path(study.config, study.name), tracking.masked(store.uri)
         raise UserError(
             f"study={study.name}: {len(lost)} of the {len(named)} runs in its journal {path} "
-            f"aren't in MLflow; to have them back: MLFLOW_TRACKING_URI={store.uri} mlflow runs "
+            f"aren't in MLflow; to have them back: MLFLOW_TRACKING_URI={uri} mlflow runs "
             f"restore --run-id {lost[0]} …; or take another name: study.name=…"
         )

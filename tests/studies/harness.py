@@ -142,13 +142,19 @@ def trials(study: Study, mlruns: Path, arm: str) -> Sequence[FrozenTrial]:
 
 
 def logged(mlruns: Path, study: str, phase: str = "") -> dict[str, Run]:
-    """The undeleted runs in MLflow, by the first half of their name: `plain/trial 0`."""
+    """The undeleted runs in MLflow, by `plain/trial 0`."""
     store = Store(None, mlruns)
     wanted = f"tags.phase = '{phase}'" if phase else "tags.phase != 'study'"
     found = store.runs(store.find_experiment(study), wanted)
-    names = [run.info.run_name.partition(" · ")[0] for run in found]
-    assert len(set(names)) == len(names), f"a run twice: {sorted(names)}"
-    return dict(zip(names, found, strict=True))
+    kinds = [(run.data.tags, run.data.params["seed"]) for run in found]
+    places = [
+        f"{tags['arm']}/trial {tags['trial']}"
+        if tags["phase"] == "search"
+        else f"{tags['arm']}/final seed {seed}"
+        for tags, seed in kinds
+    ]
+    assert len(set(places)) == len(places), f"a run twice: {sorted(places)}"
+    return dict(zip(places, found, strict=True))
 
 
 def curve(mlruns: Path, run: Run, metric: str = "val/loss") -> list[float]:

@@ -38,9 +38,10 @@ def user(mlruns: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for key, value in environment().items():
         if "proxy" in key.lower():
             monkeypatch.setenv(key, value)
-    former = signal.getsignal(signal.SIGTERM)
+    former = {ending: signal.getsignal(ending) for ending in (signal.SIGTERM, signal.SIGHUP)}
     yield folder
-    signal.signal(signal.SIGTERM, former)
+    for ending, handler in former.items():
+        signal.signal(ending, handler)
 
 
 @pytest.fixture
@@ -243,6 +244,9 @@ def test_a_failed_trial_is_said_and_the_exit_status_is_1(
         (["export", "study=x", "formats=[excel]"], 1, ["formats=excel", "latex"]),
         (["ui", "port=x"], 1, ["port=x", "65535"]),
         (["status", "format=csv"], 1, ["format=csv"]),
+        (["train", "tracking.tags={arm: x}"], 1, ["tracking.tags=arm", "optstudy"]),
+        (["train", "tracking.tags={mlflow.user: x}"], 1, ["tracking.tags=mlflow.user"]),
+        (["train", "tracking.tags=x"], 1, ["tracking.tags=x", "NAME"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
@@ -383,3 +387,25 @@ def test_a_port_in_use_is_one_line(say: Callable[..., Answer]) -> None:
         status, _, err = say("ui", f"port={port}")
     assert status == 1
     one_line(err, f"port={port}", "in use")
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_closed_terminal_ends_it_as_ctrl_c_unless_under_nohup(
+    handler: signal.Handlers, say: Callable[..., Answer]
+) -> None:
+    signal.signal(signal.SIGHUP, handler)
+    say("data", "data=digits")
+    kept = signal.getsignal(signal.SIGHUP)
+    assert kept is (handler if handler is signal.SIG_IGN else signal.default_int_handler)
+
+
+def test_train_puts_a_note_and_tags_on_its_run(say: Callable[..., Answer]) -> None:
+    own = ("tracking.note='a first try'", "tracking.tags={class: dl-2026, year: 2026}")
+    assert say("train", "data=digits", "trainer.epochs=1", *own)[0] == 0
+    store = Store(None, "mlruns")
+    (run,) = store.runs(store.find_experiment("train"))
+    found = {key: run.data.tags[key] for key in ("mlflow.note.content", "class", "year")}
+    assert found == {"mlflow.note.content": "a first try", "class": "dl-2026", "year": "2026"}
+    assert run.data.tags["mlflow.source.name"].startswith("optstudy train data=digits")
+    listed = store.text(run.info.run_id, "overrides.txt")
+    assert listed == "data=digits\ntrainer.epochs=1\n"  # what makes the run again, and no more

@@ -80,7 +80,7 @@ def undisturbed(
 
 
 MOMENTS = {
-    "the study's run made, nothing in the journal": (Store, "note", 1, False),
+    "the study's run made, nothing in the journal": (Store, "start", 1, True),
     "half of an arm's attributes written": (journal, "open_arm", 1, False),
     "a trial asked for, no run of it": (Store, "start", 2, False),
     "a run made that the journal doesn't name": (journal, "begin", 1, False),

@@ -256,7 +256,7 @@ class TestABudget:
         first = trials(planned(*QUICK), grown.mlruns, "plain")[0]
         mantissa, exponent = f"{first.params['optimizer.momentum.lr']:.1e}".split("e")
         lr = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-        assert grown.first[0] == f"plain/trial 0 · momentum {lr} · complete"
+        assert grown.first[0] == f"t0 plain · momentum {lr} · complete"
 
     def test_has_finals_on_the_same_seeds_in_every_arm(self, grown: Grown) -> None:
         rows = gathered(planned(*QUICK), grown.mlruns).trials
@@ -266,7 +266,7 @@ class TestABudget:
 
     def test_shows_the_test_set_to_finals_only(self, grown: Grown) -> None:
         store = Store(None, grown.mlruns)
-        for run in store.runs(store.find_experiment("quickstart")):
+        for run in store.runs(store.find_experiment("quickstart"), "tags.phase != 'study'"):
             test = {key for key in run.data.metrics if key.startswith("test/")}
             final = run.data.tags["phase"] == "final"
             assert test == ({"test/accuracy", "test/loss"} if final else set())

@@ -1,4 +1,4 @@
-"""Every run in MLflow. The only module that imports mlflow; it knows no Hydra and no Optuna.
+"""Every run in MLflow. Only this folder imports mlflow; it knows no Hydra and no Optuna.
 
 Uses `MlflowClient` with explicit run ids: the fluent API's active run clashes where one process
 drives several runs.
@@ -7,12 +7,10 @@ drives several runs.
 import logging
 import math
 import os
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,14 +21,13 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default waits for minutes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
-from filelock import FileLock
-from mlflow.entities import Experiment, Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.errors import UserError, check, did_you_mean
 from pipeline.results import Epoch, Outcome, Result
+from pipeline.tracking import models, pages
+from pipeline.tracking.pages import masked as masked
+from pipeline.tracking.reader import Reader as Reader
 
 for name in ("mlflow", "alembic"):  # what they would log at length is raised to us: one line
     logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -39,26 +36,30 @@ STATUS = dict.fromkeys(Outcome, "FINISHED") | {Outcome.failed: "FAILED"}
 Pairs = Mapping[str, Any]
 MEANS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 OF_EPOCHS = ("epoch", "seconds", *MEANS, "lr", "grad_norm")
+SPEED = ("train_seconds", "images_per_second")
+VALIDATION, WEIGHTS = "best/val_accuracy", "weights.pt"
+OF_BEST = ("val_accuracy", "val_loss", "epoch")
 
 
-class Reader:
-    """What an MLflow store holds: the project's own SQLite file, or a tracking server.
+class Store(Reader):
+    """An MLflow store to write to; every method raises UserError where it can't be written."""
 
-    Opening the SQLite store creates its schema under a lock, since processes that open a fresh
-    database at once destroy it. Raises UserError where the store can't be reached or written.
-    """
+    def experiment(self, name: str, arms: Iterable[str] = ()) -> str:
+        """The id of an experiment, made where there is none; raises UserError where deleted.
 
-    def __init__(self, uri: str | None, mlruns_dir: str | Path) -> None:
-        folder = Path(mlruns_dir).resolve()
-        self.local, self.checkpoints = folder if uri is None else None, folder / "checkpoints"
-        self.uri = uri if uri is not None else f"sqlite:///{self.local}/mlflow.db"
+        Its page in MLflow shows the runs, with the figures of `arms` in columns.
+        """
         with self.errors():
-            if self.local is not None:
-                self.local.mkdir(parents=True, exist_ok=True)
-                with FileLock(self.local / "mlflow.lock"):
-                    create_database(self.local / "mlflow.db")
-            self.client = MlflowClient(self.uri)
-            self.client.search_experiments(max_results=1)
+            if self.client.get_experiment_by_name(name) is None:
+                place = None if self.local is None else f"file://{self.local}/artifacts/{name}"
+                self.client.create_experiment(name, place)
+        experiment = self.find_experiment(name)
+        with self.errors():
+            before = self.client.get_experiment(experiment).tags
+            for key, value in pages.tags(arms).items():
+                if before.get(key) != value:
+                    self.client.set_experiment_tag(experiment, key, value)
+        return experiment
 
     def remove(self, experiment_id: str) -> None:
         """Put an experiment into MLflow's trash, its name free again; `mlflow gc` empties that."""
@@ -67,87 +68,18 @@ class Reader:
             self.client.rename_experiment(experiment_id, f"{name} (removed, {experiment_id})")
             self.client.delete_experiment(experiment_id)
 
-    def find_experiment(self, name: str) -> str:
-        """The id of an experiment that exists; raises UserError where it doesn't, or is deleted."""
-        with self.errors():
-            experiment: Experiment | None = self.client.get_experiment_by_name(name)
-            known = [] if experiment else [e.name for e in self.client.search_experiments()]
-        if experiment is None:
-            near = did_you_mean(name, known)
-            raise UserError(
-                f"study={name}: nothing is logged of it{near}; optstudy status lists what is"
-            )
-        if experiment.lifecycle_stage == "deleted":
-            raise UserError(
-                f"study={name}: its experiment is deleted in MLflow; to have it back: "
-                f"MLFLOW_TRACKING_URI={self.uri} mlflow experiments restore "
-                f"-x {experiment.experiment_id}; or take another name: study.name=…"
-            )
-        return str(experiment.experiment_id)
-
-    def runs(self, experiment: str, filter_string: str = "") -> list[Run]:
-        """Every matching run of an experiment, oldest first, however many pages that takes."""
-        order = ["attributes.start_time ASC"]
-        search = partial(self.client.search_runs, [experiment], filter_string, order_by=order)
-        with self.errors():
-            page = search()
-            runs: list[Run] = list(page)
-            while page.token:
-                page = search(page_token=page.token)
-                runs += page
-        return runs
-
-    def run(self, run_id: str) -> Run:
-        """One run by its id; raises UserError where there is none, or it is deleted."""
-        try:
-            run: Run = self.client.get_run(run_id)
-        except MlflowException:
-            raise UserError(f"run {run_id}: not in {self.uri}; optstudy ui lists all") from None
-        check("run", run_id, run.info.lifecycle_stage == "active", "a run that isn't deleted")
-        return run
-
-    def text(self, run_id: str, file: str) -> str:
-        """The content of a small artifact."""
-        with self.errors(), TemporaryDirectory() as folder:
-            return Path(self.client.download_artifacts(run_id, file, folder)).read_text()
-
-    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
-        """Every (step, value) of a run's metric, in the order of logging."""
-        with self.errors():
-            return [(m.step, m.value) for m in self.client.get_metric_history(run_id, metric)]
-
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """What MLflow, its database or the disk raise, as one UserError line."""
-        try:
-            yield
-        except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-            place = f"mlruns_dir={self.local}" if self.local else f"tracking.uri={self.uri}"
-            raise UserError(f"{place}: can't be used: {str(error).splitlines()[0]}") from error
-
-
-class Store(Reader):
-    """An MLflow store to write to; every method raises UserError where it can't be written."""
-
-    def experiment(self, name: str) -> str:
-        """The id of an experiment, made where there is none; raises UserError where deleted."""
-        with self.errors():
-            if self.client.get_experiment_by_name(name) is None:
-                place = None if self.local is None else f"file://{self.local}/artifacts/{name}"
-                view = {"mlflow.experimentKind": "custom_model_development"}  # the fitting one
-                return str(self.client.create_experiment(name, place, view))
-        return self.find_experiment(name)
-
     def start(
         self, experiment: str, name: str, *, params: Pairs, tags: Pairs, texts: Pairs | None = None
     ) -> str:
         """Open a run; returns its id. `texts` are small artifacts, file name → content."""
         with self.errors():
             # With its tags in one call: killed between two, a run would stay that no filter finds.
-            named = {key: str(value) for key, value in tags.items()}
+            named = {key: str(value) for key, value in tags.items()} | pages.source(tags)
             run_id = str(self.client.create_run(experiment, tags=named, run_name=name).info.run_id)
             values = [Param(key, str(value)) for key, value in params.items()]
             self.client.log_batch(run_id, params=values)
+            if datasets := pages.datasets(named, params):
+                self.client.log_inputs(run_id, datasets)
             for file, content in (texts or {}).items():
                 self.client.log_text(run_id, content, file)
         return run_id
@@ -167,10 +99,9 @@ class Store(Reader):
             if result.error is not None:
                 self.client.log_text(run_id, result.error, "error.txt")
             if result.weights is not None:
-                self.checkpoints.mkdir(parents=True, exist_ok=True)
-                # Not in /tmp, which may be small or in memory: beside the store they end up in.
-                with TemporaryDirectory(dir=self.checkpoints) as folder:
-                    (file := Path(folder) / "weights.pt").write_bytes(result.weights)
+                with self._scratch() as folder:
+                    file = folder / WEIGHTS
+                    file.write_bytes(result.weights)
                     self.client.log_artifact(run_id, str(file))
             self.client.set_terminated(run_id, status=STATUS[result.outcome])
 
@@ -186,10 +117,19 @@ class Store(Reader):
         with suppress(MlflowException):  # already gone: nothing to replace
             self.client.delete_run(run_id)
 
-    def note(self, run_id: str, text: str) -> None:
-        """Set a run's description, Markdown."""
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run, `pages.NOTE` its description in Markdown."""
         with self.errors():
-            self.client.set_tag(run_id, "mlflow.note.content", text)
+            self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def figures(self, run_id: str, figures: Mapping[str, float], step: int) -> None:
+        """Log figures of a run that isn't a training."""
+        self._metrics(run_id, figures, step)
+
+    def model(self, run_id: str, network: Any, images: Any) -> None:
+        """Log a network for `mlflow.pytorch.load_model("runs:/RUN_ID/model")` (`models.log`)."""
+        with self.errors(), self._scratch() as folder:
+            models.log(self.client, run_id, network, images, folder)
 
     def attach(self, run_id: str, files: Iterable[Path]) -> None:
         """Log files as artifacts of a run."""
@@ -208,29 +148,19 @@ class Store(Reader):
             before = self.client.get_run(run_id).data.tags.get("test_evaluations", "1")
             self.client.set_tag(run_id, "test_evaluations", str(int(before) + 1))
 
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        # Not in /tmp, which may be small or in memory: beside the store they end up in.
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.checkpoints) as folder:
+            yield Path(folder)
+
     def _metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
         # MLflow gives inf back as 1.797e308: a figure that isn't one is left out instead.
         now = int(time.time() * 1000)
         finite = [Metric(k, v, now, step) for k, v in metrics.items() if math.isfinite(v)]
         with self.errors():
             self.client.log_batch(run_id, metrics=finite)
-
-
-def create_database(file: Path) -> None:
-    """Make an empty store where there is none; hold a lock, as MLflow's own way is not atomic.
-
-    Made elsewhere and moved there whole: of a database whose making was killed half-way, MLflow
-    says "table already exists" for ever.
-    """
-    if file.exists():
-        return
-    with TemporaryDirectory(dir=file.parent, prefix=".making-") as folder:
-        unfinished = Path(folder) / file.name
-        MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
-        with closing(sqlite3.connect(unfinished)) as database:
-            database.execute("PRAGMA journal_mode=WAL")  # readers and the writer don't block
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        unfinished.rename(file)
 
 
 def epoch_metrics(epoch: Epoch) -> dict[str, float]:
@@ -252,7 +182,8 @@ def result_metrics(result: Result) -> dict[str, float]:
 
 def texts(overrides: Sequence[str], config_yaml: str) -> dict[str, str]:
     """The two artifacts every run carries: its override list and its resolved config."""
-    return {"overrides.txt": "\n".join(overrides) + "\n", "config.yaml": config_yaml}
+    listed = "\n".join(overrides) + "\n"
+    return {"overrides.txt": masked(listed), "config.yaml": masked(config_yaml)}
 
 
 def compact(value: float) -> str:

@@ -1,0 +1,147 @@
+"""What an MLflow store holds, and where it is: the project's own SQLite file, or another."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from filelock import FileLock
+from mlflow.entities import Experiment, Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.errors import UserError, check, did_you_mean
+from pipeline.tracking import pages
+from pipeline.tracking.pages import masked
+
+
+class Reader:
+    """What an MLflow store holds: that of `uri`, else of MLFLOW_TRACKING_URI, else the project's.
+
+    The project's own is a SQLite file in `mlruns_dir`. A SQLite store that isn't there is made
+    under a lock, since processes that open a fresh database at once destroy it; or, with
+    `make=False`, refused. Raises UserError where the store can't be reached or written.
+    """
+
+    def __init__(self, uri: str | None, mlruns_dir: str | Path, *, make: bool = True) -> None:
+        folder, variable = Path(mlruns_dir).resolve(), os.environ.get("MLFLOW_TRACKING_URI")
+        given = uri if uri is not None else variable or None
+        self.local, self.checkpoints = folder if given is None else None, folder / "checkpoints"
+        self.uri = given if given is not None else f"sqlite:///{folder}/mlflow.db"
+        self.place = f"mlruns_dir={folder}"
+        if given is not None:
+            key = "MLFLOW_TRACKING_URI" if uri is None else "tracking.uri"
+            self.place = f"{key}={masked(given)}"
+        with self.errors():
+            if self.uri.startswith("sqlite:///"):
+                file = Path(self.uri.removeprefix("sqlite:///").partition("?")[0])
+                if not make and not file.exists():
+                    missing = "no run is logged there; allowed is where runs are, mlruns_dir=DIR"
+                    raise UserError(f"{self.place}: {missing}")
+                if not file.exists():  # it is moved there whole: once it is, nobody needs a lock
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    with FileLock(file.with_suffix(".lock")):
+                        create_database(file)
+            self.client = MlflowClient(self.uri)
+            self.client.search_experiments(max_results=1)
+
+    def find_experiment(self, name: str) -> str:
+        """The id of an experiment that exists; raises UserError where it doesn't, or is deleted."""
+        with self.errors():
+            experiment: Experiment | None = self.client.get_experiment_by_name(name)
+            others = [] if experiment else [e.name for e in self.client.search_experiments()]
+        if experiment is None:
+            known = sorted(set(others) - {"Default"})
+            near, there = did_you_mean(name, known), ", ".join(known) or "nothing yet"
+            line = f"study={name}: nothing is logged of it in {self.place}{near}; there is: {there}"
+            raise UserError(f"{line} (see optstudy status)")
+        if experiment.lifecycle_stage == "deleted":
+            raise UserError(
+                f"study={name}: its experiment is deleted in MLflow; to have it back: "
+                f"MLFLOW_TRACKING_URI={masked(self.uri)} mlflow experiments restore "
+                f"-x {experiment.experiment_id}; or take another name: study.name=…"
+            )
+        return str(experiment.experiment_id)
+
+    def page(self, study: str | None) -> str:
+        """Where in MLflow's UI the runs of a study are, or all studies; raises UserError."""
+        if study is None:
+            return pages.ALL
+        with self.errors():
+            return pages.of_runs(self.client.get_experiment(self.find_experiment(study)))
+
+    def runs(self, experiment: str, filter_string: str = "") -> list[Run]:
+        """Every matching run of an experiment, oldest first, however many pages that takes."""
+        order = ["attributes.start_time ASC"]
+        search = partial(self.client.search_runs, [experiment], filter_string, order_by=order)
+        with self.errors():
+            page = search()
+            runs: list[Run] = list(page)
+            while page.token:
+                page = search(page_token=page.token)
+                runs += page
+        return runs
+
+    def run(self, run_id: str) -> Run:
+        """One run by its id; raises UserError where there is none, or it is deleted."""
+        try:
+            run: Run = self.client.get_run(run_id)
+        except MlflowException:
+            line = f"run {run_id}: no such run in {self.place}; optstudy ui lists them"
+            raise UserError(line) from None
+        check("run", run_id, run.info.lifecycle_stage == "active", "a run that isn't deleted")
+        return run
+
+    def has_model(self, run_id: str) -> bool:
+        """Whether a model was logged with a run."""
+        outputs = self.run(run_id).outputs
+        return outputs is not None and bool(outputs.model_outputs)
+
+    def has(self, run_id: str, file: str) -> bool:
+        """Whether a run has an artifact, in no folder."""
+        with self.errors():
+            return any(found.path == file for found in self.client.list_artifacts(run_id))
+
+    def text(self, run_id: str, file: str) -> str:
+        """The content of a small artifact."""
+        return self.content(run_id, file).decode()
+
+    def content(self, run_id: str, file: str) -> bytes:
+        """An artifact, such as the WEIGHTS of a final run."""
+        with self.errors(), TemporaryDirectory() as folder:
+            return Path(self.client.download_artifacts(run_id, file, folder)).read_bytes()
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """Every (step, value) of a run's metric, in the order of logging."""
+        with self.errors():
+            return [(m.step, m.value) for m in self.client.get_metric_history(run_id, metric)]
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """What MLflow, its database or the disk raise, as one UserError line."""
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+            line = masked(str(error).splitlines()[0])
+            raise UserError(f"{self.place}: can't be used: {line}") from error
+
+
+def create_database(file: Path) -> None:
+    """Make an empty store where there is none; hold a lock, as MLflow's own way is not atomic.
+
+    Made elsewhere and moved there whole: of a database whose making was killed half-way, MLflow
+    says "table already exists" for ever.
+    """
+    if file.exists():
+        return
+    with TemporaryDirectory(dir=file.parent, prefix=".making-") as folder:
+        unfinished = Path(folder) / file.name
+        MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
+        with closing(sqlite3.connect(unfinished)) as database:
+            database.execute("PRAGMA journal_mode=WAL")  # readers and the writer don't block
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        unfinished.rename(file)
