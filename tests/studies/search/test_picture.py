@@ -8,8 +8,9 @@ import pytest
 from harness import at, curve, gathered, logged, opened
 from mlflow.entities import Run
 
-from pipeline.compose import compose, options, typed
+from pipeline.compose import compose, typed
 from pipeline.data import DataSet
+from pipeline.options import options
 from pipeline.tracking import Store
 from studies.search.arms import plan
 
