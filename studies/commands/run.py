@@ -32,7 +32,6 @@ from pipeline.compose import merge, typed
 from pipeline.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.words import count, duration
-from studies.commands.outline import outline
 from studies.commands.overview import best_so_far, standing, summary, tell
 from studies.commands.screen import console, loading, notice, progress
 from studies.search.arms import Study, plan
@@ -55,6 +54,8 @@ def main(arguments: list[str]) -> None:
         images = images_of(study)
         check_workers(study.config.workers)
     if overrides != arguments:
+        from studies.commands.outline import outline  # imports Optuna, as a run does later
+
         screen.print(outline(study))
         return
     with loading("torch", "mlflow"):  # after all that can be refused at once
