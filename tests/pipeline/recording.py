@@ -2,12 +2,10 @@
 
 import io
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -109,23 +107,8 @@ def softmax(logits: Any) -> Any:
     return e / e.sum(1, keepdims=True)
 
 
-@cache
-def chosen(*groups: str) -> DictConfig:
-    """Composing takes a twentieth of a second: each choice of YAMLs is composed once."""
-    return compose(groups)
-
-
-def merged(*overrides: str) -> DictConfig:
-    """What `compose` returns, the values among the overrides put in without Hydra."""
-    groups = [o for o in overrides if o.partition("=")[0] in GROUPS]
-    values = OmegaConf.from_dotlist([o for o in overrides if o not in groups])
-    config = OmegaConf.merge(chosen(*groups), values)
-    assert isinstance(config, DictConfig)
-    return config
-
-
 def config_of(*overrides: str) -> Config:
-    return typed(merged(*overrides))
+    return typed(compose(overrides))
 
 
 def configured(*overrides: str) -> Config:

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
-from recording import GROUPS, config_of, merged
+from hydra.core.global_hydra import GlobalHydra
+from recording import GROUPS, config_of
 
 from pipeline import data, train
 from pipeline.compose import compose, flat, merge, typed
 from pipeline.data import DataSet
 from pipeline.errors import UserError
-from pipeline.options import options
+from pipeline.options import conf_dir, options
 from pipeline.results import Outcome
 
 OPTIONS = [(group, name) for group in GROUPS for name in options(group)]
@@ -37,7 +39,7 @@ def test_every_yaml_trains_a_step(group: str, name: str, digits: DataSet) -> Non
 def test_every_range_names_a_setting_and_both_ends_build(
     group: str, name: str, digits: DataSet
 ) -> None:
-    composed = merged(*TINY, f"{group}={name}")
+    composed = compose([*TINY, f"{group}={name}"])
     for key, bounds in composed.search_space.get(group, {}).items():
         assert key in composed[group]
         for end in ("low", "high"):
@@ -119,15 +121,20 @@ def test_a_mistake_is_one_line(overrides: list[str], expected: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_values_put_in_are_values_composed() -> None:
-    overrides = [
-        "data=digits",
-        "optimizer=adam",
-        "optimizer.lr=1e-3",
-        "model.hidden=[8]",
-        "out=a/b",
-    ]
-    assert merged(*overrides) == compose(overrides)
+COMPOSED = [
+    ["data=digits", "optimizer=adam", "optimizer.lr=1e-3", "model.hidden=[8,4]", "out=a/b"],
+    ["study=pixels", "study.trials=3", "study.name=x", "study.contrasts=[[a,b]]", "seed=3"],
+    ["search_space.optimizer.lr={low: 1e-3, high: 1}", "data.root=null", "trainer.target=1"],
+    ["+optimizer.build.weight_decay=0.1", "trainer.batch_size=full", "formats=csv"],
+]
+
+
+@pytest.mark.parametrize("overrides", COMPOSED)
+def test_what_is_composed_is_what_hydra_composes(overrides: list[str]) -> None:
+    composed = compose(overrides)
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        assert hydra.compose("config", overrides) == composed
 
 
 @pytest.mark.parametrize("asked", ["csv", "[csv]"])
@@ -215,7 +222,7 @@ def test_a_target_may_be_any_accuracy_and_none_is_set(
 
 def test_seed_zero_is_a_value() -> None:
     assert config_of("seed=0").seed == 0
-    assert flat(merged("seed=0"))["seed"] == 0
+    assert flat(compose(["seed=0"]))["seed"] == 0
 
 
 # Lists of overrides and flat configurations
@@ -240,7 +247,7 @@ def test_of_the_same_key_the_later_override_stays(
 
 
 def test_flat_is_dotted_and_resolved_and_holds_no_recipe() -> None:
-    params = flat(merged("data=digits", "optimizer=adam", "optimizer.lr=0.02", "seed=0"))
+    params = flat(compose(["data=digits", "optimizer=adam", "optimizer.lr=0.02", "seed=0"]))
     expected = {
         "optimizer.name": "adam",
         "optimizer.lr": 0.02,

@@ -13,10 +13,9 @@ import numpy.typing as npt
 import pytest
 import torch
 from omegaconf import DictConfig
-from recording import merged
 
 from pipeline import train
-from pipeline.compose import typed
+from pipeline.compose import compose, typed
 from pipeline.options import options
 
 Vector = npt.NDArray[np.float64]
@@ -175,7 +174,7 @@ TEXTBOOK: dict[str, Rule] = {
 
 def composed(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """conf/optimizer/<name>.yaml, with the settings of this file."""
-    return merged(f"optimizer={name}", *SETTINGS.get(name, []), *overrides)
+    return compose([f"optimizer={name}", *SETTINGS.get(name, []), *overrides])
 
 
 def path_of(config: DictConfig, rates: Sequence[float] | None = None) -> Vector:

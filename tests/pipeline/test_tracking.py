@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from mlflow.entities import Run
-from recording import merged
 
-from pipeline.compose import flat
+from pipeline.compose import compose, flat
 from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.results import Epoch, Evaluation, Outcome, Reached, Result
@@ -158,7 +157,7 @@ def test_an_interrupted_run_is_killed_and_failed_and_keeps_its_epochs(store: Sto
 
 
 def test_params_are_the_whole_configuration_flat(store: Store) -> None:
-    params = flat(merged("data=digits", "optimizer=adam"))
+    params = flat(compose(["data=digits", "optimizer=adam"]))
     run_id = store.start(store.experiment("e"), "a run", params=params, tags={})
     found = store.client.get_run(run_id).data.params
     assert found == {key: str(value) for key, value in params.items()}

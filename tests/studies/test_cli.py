@@ -236,7 +236,7 @@ def test_a_failed_trial_is_said_and_the_exit_status_is_1(
         (["train", "--config-name=foo"], 1, ["--config-name=foo", "--config-dir"]),
         (["train", "seed=1", "seed=2"], 1, ["seed=2", "seed=1"]),
         (["data", "data=digit"], 1, ["data=digit", "did you mean digits"]),
-        (["status", "study=nothing"], 1, ["study=nothing", "none was yet"]),
+        (["status", "study=nothing"], 1, ["study=nothing", "not run in", "none was yet"]),
         (["status"], 1, ["no study has been run yet"]),
         (["export"], 1, ["study=NAME"]),
         (["export", "study=nothing"], 1, ["study=nothing", "optstudy status"]),

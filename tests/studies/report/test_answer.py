@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from building import definition, evidence, retrained
 from harness import one_line
-from recording import merged
 
-from pipeline.compose import typed
+from pipeline.compose import compose, typed
 from pipeline.errors import UserError
 from studies.analysis import statistics, tables
 from studies.analysis.evidence import Evidence
@@ -200,7 +199,7 @@ def test_where_no_contrast_can_be_told_the_answer_ranks_the_arms() -> None:
 def configured(contrasts: list[list[str]]) -> list[list[str]]:
     """The contrasts of a study of arms a, b and c, as its configuration has them."""
     listed = ",".join(f"[{','.join(pair)}]" for pair in contrasts)
-    composed = merged("study=quickstart", f"study.contrasts=[{listed}]")
+    composed = compose(["study=quickstart", f"study.contrasts=[{listed}]"])
     composed.study.arms = {arm: [] for arm in "abc"}
     config = typed(composed).study
     assert config is not None
