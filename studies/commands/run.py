@@ -39,6 +39,7 @@ from studies.search.capacity import check_workers
 
 if TYPE_CHECKING:
     from pipeline.data import DataSet
+    from studies.analysis.evidence import Evidence
     from studies.search.runner import Coordinator
 
 PLAN = ("--plan", "--cfg", "--dry-run")
@@ -47,17 +48,28 @@ SHOWN = 6  # of the runs under way, by name; a large pool would fill the screen
 
 def main(arguments: list[str]) -> None:
     """Run a study to its end, or say how to go on with it."""
-    screen, began = console(), time.monotonic()
     overrides = [argument for argument in arguments if argument not in PLAN]
+    if overrides != arguments:
+        with notice("reading the study"):
+            study = plan(overrides)
+            images_of(study)
+        from studies.commands.outline import outline  # imports Optuna, as a run does later
+
+        console().print(outline(study))
+        return
+    _, failed = carry_out(overrides, console())
+    if failed:
+        print(f"{count(len(failed), 'trial')} failed, the first: {failed[0]}", file=sys.stderr)
+        sys.exit(1)
+
+
+def carry_out(overrides: list[str], screen: Console) -> "tuple[Evidence, list[str]]":
+    """Run a study to its end and print what was found; the errors of its failed trials too."""
+    began = time.monotonic()
     with notice("reading the study"):
         study = plan(overrides)
         images = images_of(study)
         check_workers(study.config.workers)
-    if overrides != arguments:
-        from studies.commands.outline import outline  # imports Optuna, as a run does later
-
-        screen.print(outline(study))
-        return
     with loading("torch", "mlflow"):  # after all that can be refused at once
         from studies.search.runner import coordinating, failures
         from studies.search.workers import LocalWorkers
@@ -73,14 +85,11 @@ def main(arguments: list[str]) -> None:
             left = count(coordinator.missing(), "run")
             how = f"interrupted; {left} still to go, go on with: {study.command}"
             raise UserError(how) from None
-        folder = publish(coordinator, screen, banner)
+        evidence, folder = publish(coordinator, screen, banner)
         took = duration(time.monotonic() - began)
         screen.print(f"{took} · tables and report.html in {folder}", soft_wrap=True)
         screen.print("browse every run: optstudy ui (or make ui)")
-        failed = failures(coordinator)
-    if failed:
-        print(f"{count(len(failed), 'trial')} failed, the first: {failed[0]}", file=sys.stderr)
-        sys.exit(1)
+        return evidence, failures(coordinator)
 
 
 def images_of(study: Study) -> DataConfig:
@@ -146,7 +155,9 @@ def view(coordinator: "Coordinator[Any]", width: int, seconds: float, banner: st
     return Group(*parts, progress(done, done + missing, "run", seconds, left))
 
 
-def publish(coordinator: "Coordinator[Any]", screen: Console, banner: str) -> Path:
+def publish(
+    coordinator: "Coordinator[Any]", screen: Console, banner: str
+) -> "tuple[Evidence, Path]":
     """Write tables and report, attach them to the study's MLflow run, print what was found."""
     with notice("writing tables and report"):
         from studies.report.conclusion import conclude
@@ -162,4 +173,4 @@ def publish(coordinator: "Coordinator[Any]", screen: Console, banner: str) -> Pa
     tell(conclusion, screen)
     if banner:
         screen.print(banner, style="bold red")
-    return folder
+    return conclusion.evidence, folder
