@@ -32,7 +32,6 @@ from pipeline.compose import merge, typed
 from pipeline.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.words import count, duration
-from studies.commands.outline import outline
 from studies.commands.overview import best_so_far, standing, summary, tell
 from studies.commands.screen import console, loading, notice, progress
 from studies.search.arms import Study, plan
@@ -54,6 +53,8 @@ def main(arguments: list[str]) -> None:
         with notice("reading the study"):
             study = plan(overrides)
             images_of(study)
+        from studies.commands.outline import outline  # imports Optuna, as a run does later
+
         console().print(outline(study))
         return
     _, failed = carry_out(overrides, console())

@@ -200,7 +200,9 @@ class TestAStudyStruckAtEveryStage:
 
     def test_ctrl_c_is_one_line_that_says_how_to_go_on(self, struck: Struck) -> None:
         assert struck.interrupt_status == 1
-        one_line(struck.interrupt_stderr, "interrupted", "optstudy run study=line workers=2")
+        loading, _, said = struck.interrupt_stderr.partition("\n")
+        assert loading == "optstudy: loading PyTorch and MLflow …"
+        one_line(said, "interrupted", "optstudy run study=line workers=2")
 
     def test_ctrl_c_marks_the_open_runs(self, struck: Struck) -> None:
         marks = {(run.info.status, run.data.tags["outcome"]) for run in struck.open_runs}
