@@ -8,6 +8,8 @@ Works while the study still runs. Links lead to `optstudy ui`; host=… port=…
   optstudy report study=batchnorm
 """
 
+import gc
+
 from studies.commands.arguments import needs_study
 from studies.commands.screen import console, tell
 
@@ -15,12 +17,15 @@ from studies.commands.screen import console, tell
 def main(arguments: list[str]) -> None:
     """Write the report, say its answer and where it is."""
     study, config = needs_study("report", arguments)
-    # MLflow and matplotlib take seconds to import: after all that can be refused at once.
+    # MLflow and matplotlib take seconds to import: after all that can be refused at once. Modules
+    # are no garbage: looking for some while they come costs a sixth of the whole.
+    gc.disable()
     from pipeline.tracking import Store
     from studies.report.conclusion import conclude
     from studies.report.export import exports
 
     store = Store(config.tracking.uri, config.mlruns_dir)
+    gc.enable()
     folder = exports(config, study)
     conclusion = conclude(config, store, study, folder)
     if conclusion.evidence.parent:
