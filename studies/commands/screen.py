@@ -1,5 +1,6 @@
 """What verbs say while they work: notices, progress bars, epochs. Decides nothing."""
 
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,8 +32,12 @@ def loading(*modules: str) -> Iterator[None]:
     """
     names = {"torch": "PyTorch", "mlflow": "MLflow"}
     left = [names[module] for module in modules if module not in sys.modules]
-    with notice(f"loading {' and '.join(left)}", kept=True) if left else nullcontext():
-        yield
+    gc.disable()  # modules are no garbage: looking for some while they come takes a sixth
+    try:
+        with notice(f"loading {' and '.join(left)}", kept=True) if left else nullcontext():
+            yield
+    finally:
+        gc.enable()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from studies.report.export import write_tables
 
 @dataclass(frozen=True)
 class Conclusion:
-    """A study's answer in one sentence, the warnings to it, and the files that hold the rest."""
+    """A study's answer, the findings against it, and the files that hold the rest."""
 
     evidence: Evidence
     answer: str

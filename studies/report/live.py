@@ -80,6 +80,8 @@ def learning(
             along[x] += [at + at[::-1], _broken(_rounded(run[x]) for run in seeds), at]
     ends = {x: frame.groupby("arm")["x"].max() for x, frame in means.items()}
     axes = {x: _axis(AXES[x], "log" if drawing.wide(ends[x]) else "linear") for x in means}
+    if axes["epoch"]["xaxis.type"] == "linear":  # at whole epochs
+        axes["epoch"]["xaxis.dtick"] = max(1, round(float(ends["epoch"].max()) / 8))
     figure = _switched(traces, along, axes, label, BY)
     losses = means["epoch"].query("metric == @metric")["mean"].dropna()
     logarithmic = metric == "train_loss" and drawing.wide(losses)
@@ -88,7 +90,7 @@ def learning(
 
 
 def _axis(title: str, scale: str) -> Live:
-    return {"xaxis.title.text": title, "xaxis.type": scale}
+    return {"xaxis.title.text": title, "xaxis.type": scale, "xaxis.dtick": None}
 
 
 def _thinned(curves: pd.DataFrame) -> pd.DataFrame:
@@ -206,7 +208,7 @@ def _switched(
     switch |= {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.03, "yanchor": "bottom"}
     switch |= {"bordercolor": FAINT, "bgcolor": "rgba(0,0,0,0)", "pad": {"t": 0, "b": 4}}
     layout = _layout(axes[first]["xaxis.title.text"], label, updatemenus=[switch])
-    layout["xaxis"]["type"] = axes[first]["xaxis.type"]
+    layout["xaxis"] |= {key: axes[first][f"xaxis.{key}"] for key in ("type", "dtick")}
     drawn = [{"type": "scatter", "x": x} | t for t, x in zip(traces, along[first], strict=True)]
     return {"data": drawn, "layout": layout}
 

@@ -45,7 +45,8 @@ def small(arms: pd.DataFrame, *, overrides: bool = False) -> pd.DataFrame:
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
     """Any other table as text, its columns named in words; an interval joined to its value."""
     kept = table.drop(columns=[c for c in LEFT_OUT if c in table])
-    text = {c: [_cell(v, _places(c, kept[c])) for v in kept[c]] for c in map(str, kept.columns)}
+    places = {str(column): _places(str(column), kept[column]) for column in kept}
+    text = {column: [_cell(v, form) for v in kept[column]] for column, form in places.items()}
     for value in list(text):
         stem = value.removesuffix("_mean")
         ends = ["low", "high"] if value == "difference" else [f"{stem}_low", f"{stem}_high"]
@@ -57,7 +58,7 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
             given = [f"{m} ({lo} to {hi})" if lo else m for m, lo, hi in ends_too]
         else:
             half = (kept[ends[1]].astype(float) - kept[ends[0]].astype(float)) / 2
-            width = [_cell(each, _places(value, kept[value])) for each in half]
+            width = [_cell(each, places[value]) for each in half]
             given = [f"{m} ± {w}" if w else m for m, w in zip(text[value], width, strict=True)]
         text[value] = given
     named = {c if "." in c else c.removesuffix("_mean").replace("_", " "): text[c] for c in text}

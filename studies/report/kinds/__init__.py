@@ -18,9 +18,10 @@ from studies.report.parts import Plot, Table
 class Kind(Protocol):
     """What a module brings. A study may be of several kinds; `ORDER` says which comes first.
 
-    `applies` says whether a study is one of these; `answer` is its answer in one sentence, empty
-    where the kind has none (yet). `frames` are tables to export beside those of every study, by
-    name; `plots` are figures of the page, drawn in its style, `tables` stand above its warnings.
+    `applies` says whether a study is one of these; `answer` is its answer, a sentence or a list in
+    Markdown, empty where the kind has none (yet). `frames` are tables to export beside those of
+    every study, by name; `plots` are figures of the page, drawn in its style, `tables` stand above
+    its warnings.
     """
 
     ORDER: int

@@ -108,6 +108,14 @@ class TestAStudyOfATarget:
         assert pngs | {"targets.csv", "targets.md"} <= aimed.files.keys()
         assert aimed.files["target_steps.png"].read_bytes().startswith(b"\x89PNG")
 
+    def test_links_every_run_of_its_report_to_the_mlflow_ui(self, aimed: Ended) -> None:
+        page = aimed.files["report.html"].read_text()
+        experiment = aimed.store.find_experiment("aimed")
+        runs = f"http://127.0.0.1:5000/#/experiments/{experiment}/runs"
+        ids = list(aimed.evidence.trials["run_id"])
+        assert len(ids) > 6 and all(f'href="{runs}/{run}"' in page for run in ids)
+        assert all(f"<pre>optstudy replay {run}</pre>" in page for run in ids)
+
     def test_has_in_its_table_what_the_final_runs_logged(self, aimed: Ended) -> None:
         table = pd.read_csv(aimed.files["targets.csv"]).set_index("arm")
         finals = aimed.evidence.finals

@@ -258,7 +258,7 @@ class TestABudget:
         first = trials(planned(*QUICK), grown.mlruns, "plain")[0]
         mantissa, exponent = f"{first.params['optimizer.momentum.lr']:.1e}".split("e")
         lr = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-        assert grown.first[0] == f"t0 plain · momentum {lr} · complete"
+        assert grown.first[0] == f"plain/trial 0 · momentum {lr} · complete"
 
     def test_has_finals_on_the_same_seeds_in_every_arm(self, grown: Grown) -> None:
         rows = gathered(planned(*QUICK), grown.mlruns).trials
