@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
         from studies.analysis.evidence import gather
         from studies.report.conclusion import conclusion_of
 
-    store = Store(config.tracking.uri, config.mlruns_dir)
+        store = Store(config.tracking.uri, config.mlruns_dir, make=False)  # imports more
     evidence = across([gather(config, store, name) for name in names])
     # what would mend a warning mends it in a study, and that study says it
     findings = [replace(finding, override="") for finding in diagnose(evidence)]

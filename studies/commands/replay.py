@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> None:
     config = typed(compose([argument for argument in arguments if "=" in argument]))
     with loading("torch", "mlflow"):
         from pipeline import tracking, train  # noqa: F401
-    store = tracking.Store(config.tracking.uri, config.mlruns_dir, make=False)
+
+        store = tracking.Store(config.tracking.uri, config.mlruns_dir, make=False)
     with following() as show:
         found = replay(store, ids[0], show)
     print(f"{found.verdict} · {found.compared} figures compared · run {ids[0]}")

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
         from studies.report.conclusion import conclude
         from studies.report.export import exports
 
-    store = Store(config.tracking.uri, config.mlruns_dir, make=False)
+        store = Store(config.tracking.uri, config.mlruns_dir, make=False)  # imports more
     folder = exports(config, study)
     conclusion = conclude(config, store, study, folder)
     if conclusion.evidence.parent:

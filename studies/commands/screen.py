@@ -32,11 +32,12 @@ def loading(*modules: str) -> Iterator[None]:
     """
     names = {"torch": "PyTorch", "mlflow": "MLflow"}
     left = [names[module] for module in modules if module not in sys.modules]
-    gc.disable()  # modules are no garbage: looking for some while they come takes a sixth
+    gc.disable()  # modules are no garbage: looking for some among them takes a quarter of `report`
     try:
         with notice(f"loading {' and '.join(left)}", kept=True) if left else nullcontext():
             yield
     finally:
+        gc.freeze()
         gc.enable()
 
 
