@@ -21,18 +21,20 @@ def table(evidence: Evidence, address: str) -> Table:
         name = f"final seed {run['seed']}" if final else f"trial {run['trial']}"
         cells = {
             "Arm": Cell(run["arm"], arm=True),
-            "Run": Cell(name, sort=run["seed"] if final else run["trial"] - 1e6),
+            "Run": Cell(
+                name,
+                href=f"{address}/{run['run_id']}" if address else "",
+                sort=run["seed"] if final else run["trial"] - 1e6,
+            ),
             "Outcome": Cell(run["outcome"]),
             "Validation, %": _number(run["val_accuracy"], ".2f", 100),
             "Test, %": _number(run["test_accuracy"], ".2f", 100),
         }
         cells |= {key: _value(run[key]) for key in searched}
         cells |= {"Epochs": _value(run["epochs"]), "Seconds": _number(run["seconds"], ".1f")}
-        if address:
-            cells["MLflow"] = Cell("open", href=f"{address}/{run['run_id']}")
         cells["Train again"] = Cell(f"optstudy replay {run['run_id']}", code=True)
         rows.append(cells)
-    note = "A click on a dot of a figure leads to its row. The links lead to optstudy ui."
+    note = "A click on a dot of a figure leads to its row, a run's name to the run in optstudy ui."
     ids = [row_id(index) for index in evidence.trials.index]
     return Table("Every run", rows, note if address else "", "No run is logged.", ids=ids, lead=2)
 

@@ -120,12 +120,12 @@ def test_every_run_has_its_link_and_the_command_that_trains_it_again() -> None:
         "final seed 2",
     ]
     last = table.rows[-1]
-    assert last["MLflow"].href == "http://127.0.0.1:5000/#/experiments/7/runs/a-0-2"
+    assert last["Run"].href == "http://127.0.0.1:5000/#/experiments/7/runs/a-0-2"
     assert last["Train again"].text == "optstudy replay a-0-2" and last["Train again"].code
 
 
 def test_without_an_address_there_are_no_links() -> None:
-    assert "MLflow" not in runs.table(study({"a": TEN}), "").rows[0]
+    assert runs.table(study({"a": TEN}), "").rows[0]["Run"].href == ""
 
 
 def test_numbers_are_sorted_as_numbers() -> None:
