@@ -26,11 +26,19 @@ class Killed(BaseException):
 class Kill:
     """Kills where a function is called the n-th time: before its write, or after it.
 
-    From then on nothing is written any more, whatever cleans up.
+    From then on nothing is written any more, whatever cleans up; Ctrl-C, and SIGTERM, which is the
+    same to a coordinator, leave time for it.
     """
 
-    def __init__(self, place: Any, name: str, nth: int, after: bool) -> None:
-        self.place, self.name, self.left, self.after = place, name, nth, after
+    def __init__(
+        self,
+        place: Any,
+        name: str,
+        nth: int,
+        after: bool,
+        by: type[BaseException] = Killed,
+    ) -> None:
+        self.place, self.name, self.left, self.after, self.by = place, name, nth, after, by
         self.write = getattr(place, name)
         self.patch = pytest.MonkeyPatch()
 
@@ -39,8 +47,9 @@ class Kill:
         if self.left == 0 and self.after:
             self.write(*arguments, **named)
         if self.left == 0:
-            self.patch.setattr(Store, "interrupt", lambda *_: None)  # a kill leaves no time for it
-            raise Killed
+            if self.by is Killed:
+                self.patch.setattr(Store, "interrupt", lambda *_: None)
+            raise self.by
         return self.write(*arguments, **named)
 
     def __enter__(self) -> None:
@@ -93,12 +102,20 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+ENDINGS: list[tuple[str, type[BaseException]]] = [(moment, Killed) for moment in MOMENTS]
+ENDINGS += [(m, KeyboardInterrupt) for m in MOMENTS if m.endswith("ended in MLflow alone")]
+
+
+@pytest.mark.parametrize(("moment", "by"), ENDINGS)
 def test_killed_at_any_moment_a_study_ends_as_undisturbed(
-    moment: str, undisturbed: list[dict[str, Any]], digits: DataSet, mlruns: Path
+    moment: str,
+    by: type[BaseException],
+    undisturbed: list[dict[str, Any]],
+    digits: DataSet,
+    mlruns: Path,
 ) -> None:
     study = one_arm()
-    with pytest.raises(Killed), Kill(*MOMENTS[moment]):
+    with pytest.raises(by), Kill(*MOMENTS[moment], by=by):
         finish(study, digits, mlruns)
     finish(study, digits, mlruns)
     assert tables(study, mlruns) == undisturbed
