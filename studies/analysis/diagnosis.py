@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.words import count
 from studies.analysis import statistics, symptoms
 from studies.analysis.evidence import Evidence
 from studies.analysis.frames import INDEPENDENT, sampler, scores
@@ -58,11 +59,10 @@ def diagnose(evidence: Evidence) -> list[Finding]:
 def missing(evidence: Evidence) -> Iterator[Finding]:
     """The journal, an arm's trials or its final runs aren't there, or not all of them."""
     if not evidence.definitions:
-        count = len(ended(evidence.trials))
-        text = (
-            f"The journal is gone: {count} trials are logged, but ranges, sampler and budgets are "
-            f"unknown; to search anew, optstudy run study={evidence.study} with a new study.name."
-        )
+        logged = count(len(ended(evidence.trials)), "trial")
+        anew = f"to search anew, optstudy run study={evidence.study} with a new study.name"
+        lost = "ranges, sampler and budgets are unknown"
+        text = f"The journal is gone: {logged} in MLflow, but {lost}; {anew}."
         yield Finding(None, "missing", text, "")
     for arm in symptoms.arms(evidence):
         if lack := _lack(evidence, arm):
@@ -74,9 +74,9 @@ def _lack(evidence: Evidence, arm: str) -> tuple[str, str] | None:
     again = f"go on with {evidence.command or f'optstudy run study={evidence.study}'}"
     trials, asked = symptoms.trials(evidence, arm), evidence.budgets.get(arm, {})
     if len(trials) < asked.get("trials", 0):
-        return f"{len(trials)} of {asked['trials']} trials have ended; {again}.", ""
+        return f"{len(trials)} of {count(asked['trials'], 'trial')} have ended; {again}.", ""
     if arm not in evidence.best:
-        none = f"None of {len(trials)} trials is complete ({symptoms.outcomes(trials)})"
+        none = f"None of {count(len(trials), 'trial')} is complete ({symptoms.outcomes(trials)})"
         return f"{none}: there is nothing to retrain.", ""
     finals = symptoms.finals(evidence, arm)
     tested, wanted = int(finals["test_accuracy"].notna().sum()), asked.get("finals", 1)
@@ -93,9 +93,8 @@ def cut(evidence: Evidence) -> Iterator[Finding]:
     """The search was ended by its hours, before it had its trials."""
     if evidence.journal and (cut := next(iter(evidence.journal.values())).cut):
         done = next(iter(evidence.budgets.values()))["trials"]
-        text = (
-            f"study.hours={cut['hours']:g} ended the search with {done} of {cut['trials']} trials"
-        )
+        of = count(cut["trials"], "trial")
+        text = f"study.hours={cut['hours']:g} ended the search with {done} of {of}"
         yield Finding(None, "cut", f"{text} in every arm.", f"study.hours={2 * cut['hours']:g}")
 
 
@@ -215,7 +214,9 @@ def diverged(evidence: Evidence) -> Iterator[Finding]:
         lost = int((trials["outcome"] == "diverged").sum())
         if lost > DIVERGED * len(trials):
             lower = symptoms.lower_rate(evidence, arm)
-            yield Finding(arm, "diverged", f"{lost} of {len(trials)} trials diverged.", lower)
+            yield Finding(
+                arm, "diverged", f"{lost} of {count(len(trials), 'trial')} diverged.", lower
+            )
         finals = symptoms.finals(evidence, arm)
         if lost := int((finals["outcome"] == "diverged").sum()):
             text = f"{lost} of {len(finals)} final runs diverged: the mean covers the others only."

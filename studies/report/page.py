@@ -156,7 +156,9 @@ def provenance(evidence: Evidence) -> Table:
     }
     for name, values in _budgets(evidence).items():
         cells[f"Budget: {name}"] = Cell(_per_arm(values), "the study's journal is gone")
-    cells["Training time"] = Cell(f"{spent}, summed over {len(evidence.trials)} runs")
+    cells["Training time"] = Cell(
+        f"{spent}, summed over {words.count(len(evidence.trials), 'run')}"
+    )
     cells["Test set evaluated, per arm"] = Cell(_per_arm(tested))
     rows = [{"What": Cell(what), "Recorded": cell} for what, cell in cells.items()]
     return Table("Provenance", rows)

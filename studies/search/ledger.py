@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline import tracking
+from pipeline import tracking, words
 from pipeline.compose import compose, flat, typed
 from pipeline.data import DataSet
 from pipeline.environment import environment
@@ -241,8 +241,8 @@ def check_has_journal(study: Study, store: tracking.Store) -> None:
     _, logged = study_runs(store, store.experiment(study.name))
     if logged:
         raise UserError(
-            f"study={study.name}: {len(logged)} runs are logged in MLflow, but its journal "
-            f"{journal.path(study.config, study.name)} is gone; optstudy report "
+            f"study={study.name}: {words.count(len(logged), 'run')} logged in MLflow, but its "
+            f"journal {journal.path(study.config, study.name)} is gone; optstudy report "
             f"study={study.name} shows them, a new search takes another name: study.name=…"
         )
 

@@ -51,7 +51,9 @@ def _unanswered(evidence: Evidence) -> str:
     arms, budgets, resume = evidence.arms, evidence.budgets, words.resume(evidence)
     ended = int(arms[[outcome.value for outcome in Outcome]].to_numpy().sum())
     budget = sum(asked["trials"] for asked in budgets.values())
-    trials = f"{ended} of {budget} trials have" if budget else words.count(ended, "trial")
+    trials = (
+        f"{ended} of {words.count(budget, 'trial')} have" if budget else words.count(ended, "trial")
+    )
     said = f"No answer yet: no final run has a test accuracy, {trials} ended"
     if without := list(arms.loc[arms["complete"] == 0, "arm"]):
         said += f", none of {words.joined(without)} is complete"

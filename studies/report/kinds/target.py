@@ -54,7 +54,7 @@ def answer(evidence: Evidence) -> str:
         said += "; steps fall as S = S_min (1 + B_crit/B) with "
         said += f"S_min = {s_min} and B_crit = {b_crit}"
     missed = [
-        f"{arm['arm']} in {arm['finals'] - arm['reached']} of {arm['finals']} runs"
+        f"{arm['arm']} in {arm['finals'] - arm['reached']} of {words.count(arm['finals'], 'run')}"
         for _, arm in table[short].iterrows()
     ]
     return f"{said}; not reached by {words.joined(missed)}." if missed else f"{said}."

@@ -374,7 +374,7 @@ def test_arms_of_unequal_trials_and_final_seeds_are_labelled() -> None:
 def test_what_is_missing_says_what_is_there_and_what_to_run() -> None:
     done = [*rates(0.01), final("a", 0, 1, 0.5)]
     hopeless = [trial("a", 0, None, outcome="diverged")]
-    none = "None of 1 trials is complete (1 diverged): there is nothing to retrain."
+    none = "None of 1 trial is complete (1 diverged): there is nothing to retrain."
     go_on = "go on with optstudy run study=s."
     few = f"1 of 2 final runs have a test accuracy (1 complete); {go_on}"
     expected = [
