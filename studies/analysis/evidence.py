@@ -116,7 +116,9 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         logged = columns(store.runs(store.find_experiment(study)))
         trials = tables.trials(logged, journal)
         if trials.empty:
-            raise UserError(f"study={study}: no run is logged in MLflow")
+            single = "; runs of optstudy train are no study: optstudy export study=train"
+            said = single if study == "train" else ""
+            raise UserError(f"study={study}: no run of a study is logged in MLflow{said}")
     except UserError as error:
         there = f"; its journal {path(config, study)} is there" if journal else ""
         raise UserError(f"{error}{there}") from error

@@ -96,6 +96,30 @@ def _number(logged: Any, kind: Callable[[Any], float]) -> float | None:
     return None if logged is None else kind(logged)
 
 
+def single_runs(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per run of `optstudy train`, those of sweeps too: where they differ, and how it went.
+
+    The settings are those in which not all runs are the same; one that was interrupted has no
+    outcome.
+    """
+    of_train = [run for run in runs if run.get("tags.phase") == Phase.train]
+    keys = dict.fromkeys(key for run in of_train for key in run if key.startswith("params."))
+    varied = [key for key in keys if len({str(run.get(key)) for run in of_train}) > 1]
+    rows = [
+        {key.removeprefix("params."): _value(str(run.get(key, ""))) for key in varied}
+        | {
+            "outcome": run.get("tags.outcome"),
+            "val_accuracy": run.get("metrics.best/val_accuracy"),
+            "best_epoch": _number(run.get("metrics.best/epoch"), int),
+            **{name: _number(run.get(f"tags.{name}"), int) for name in ("epochs", "steps")},
+            "seconds": _number(run.get("tags.seconds"), float),
+            "run_id": run["run_id"],
+        }
+        for run in of_train
+    ]
+    return pd.DataFrame(rows)
+
+
 def arms(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per arm: its best trial's hyperparameters, its final runs' test accuracy, counts.
 

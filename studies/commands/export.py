@@ -7,6 +7,7 @@ best, its accuracies and interval, differences as ± half-width of theirs; LaTeX
   optstudy export study=batchnorm
   optstudy export study=batchnorm formats=[latex] out=paper/tables
       then, with \\usepackage{booktabs}: \\input{tables/comparisons.tex}
+  optstudy export study=train        every run of `optstudy train`, sweeps too, in runs.csv, …
 """
 
 from studies.commands.arguments import needs_study
@@ -17,10 +18,15 @@ def main(arguments: list[str]) -> None:
     """Write the tables and print where they are."""
     study, config = needs_study("export", arguments)
     with loading("mlflow"):  # after all that can be refused at once
-        from pipeline.tracking import Store
+        from pipeline.tracking import Store, columns
         from studies.analysis.evidence import gather
-        from studies.report.export import exports, write_tables
+        from studies.analysis.tables import single_runs
+        from studies.report.export import exported_tables, exports, write_as
 
-    evidence = gather(config, Store(config.tracking.uri, config.mlruns_dir, make=False), study)
-    for path in write_tables(evidence, exports(config, study), config.formats):
+        store = Store(config.tracking.uri, config.mlruns_dir, make=False)  # imports more
+    if study == "train":
+        tables = {"runs": single_runs(columns(store.runs(store.find_experiment(study))))}
+    else:
+        tables = exported_tables(gather(config, store, study))
+    for path in write_as(tables, exports(config, study), config.formats):
         print(path)

@@ -22,9 +22,16 @@ def write_tables(evidence: Evidence, folder: Path, formats: Sequence[str]) -> li
 
     CSV and Parquet keep full precision; Markdown and LaTeX are rounded for a page.
     """
+    return write_as(exported_tables(evidence), folder, formats)
+
+
+def write_as(
+    tables: Mapping[str, pd.DataFrame], folder: Path, formats: Sequence[str]
+) -> list[Path]:
+    """Write tables by name, each in every format; returns the files."""
     files = {
         f"{name}.{ENDINGS[wanted]}": encoded(name, table, wanted)
-        for name, table in exported_tables(evidence).items()
+        for name, table in tables.items()
         for wanted in formats
     }
     return write(folder, files)

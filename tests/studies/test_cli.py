@@ -99,7 +99,9 @@ def test_train_prints_plain_lines_and_ends_with_its_run(say: Callable[..., Answe
     assert any(file.endswith(".pt") for file in files)
 
 
-def test_a_multirun_makes_every_combination(say: Callable[..., Answer], user: Path) -> None:
+def test_a_multirun_makes_every_combination_and_is_tabulated(
+    say: Callable[..., Answer], user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     grid = ("optimizer=sgd,adam", "model=mlp,mlp_batchnorm")
     status, _, _ = say("train", "data=digits", "-m", *grid, "trainer.epochs=1")
     assert status == 0
@@ -108,6 +110,20 @@ def test_a_multirun_makes_every_combination(say: Callable[..., Answer], user: Pa
     made = {(r.data.params["optimizer.name"], r.data.params["model.name"]) for r in found}
     wanted = {(o, m) for o in ("sgd", "adam") for m in ("mlp", "mlp_batchnorm")}
     assert len(found) == 4 and made == wanted
+
+    status, out, _ = say("export", "study=train", "formats=csv")
+    table = pd.read_csv(out.strip())
+    assert status == 0 and len(table) == 4
+    assert {
+        (o, m) for o, m in zip(table["optimizer.name"], table["model.name"], strict=True)
+    } == wanted
+    assert list(table["run_id"]) == [run.info.run_id for run in found]
+    assert "trainer.epochs" not in table  # the same in all
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # which a multirun has set
+    status, _, err = say("report", "study=train")
+    assert status == 1
+    one_line(err.strip().splitlines()[-1], "study=train", "optstudy export study=train")
 
 
 def test_a_multirun_ends_with_a_table_of_what_was_swept(say: Callable[..., Answer]) -> None:
