@@ -23,7 +23,13 @@ def main(arguments: list[str]) -> None:
     if not names:
         where = journal.path(config, "x").parent
         raise UserError(f"no study has been run yet in {where}; optstudy run study=quickstart")
-    screen = console()
+    screen, damaged = console(), []
     for name in names:
-        arms = list(journal.read(config, name).values())
-        screen.print(status(name, arms, journal.is_running(config, name), screen.width))
+        try:
+            arms = list(journal.read(config, name).values())
+        except UserError as error:  # of one study; the others are shown
+            damaged.append(str(error))
+        else:
+            screen.print(status(name, arms, journal.is_running(config, name), screen.width))
+    if damaged:
+        raise UserError("; ".join(damaged))

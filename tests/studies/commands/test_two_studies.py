@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.tracking import Store
 from studies.analysis.across import across
 from studies.analysis.evidence import Evidence, gather
-from studies.commands import compare, completion, remove
+from studies.commands import compare, completion, remove, status
 from studies.search import journal
 from studies.search.arms import plan
 
@@ -106,6 +106,18 @@ def test_nothing_is_removed_without_an_answer(here: Path) -> None:
         remove.main(["study=one"])
     one_line(error.value, "study one", "7 runs", "--yes")
     assert journal.existing(Config()) == ["one", "short", "two"]
+
+
+def test_status_shows_the_studies_beside_a_damaged_one(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = journal.path(Config(), "one")
+    damaged.write_text("garbage\n" * 2 + damaged.read_text())
+    with pytest.raises(UserError) as error:
+        status.main([])
+    one_line(error.value, "study=one", damaged, "damaged")
+    out = capsys.readouterr().out
+    assert "study short: done" in out and "study two: done" in out
 
 
 COMPLETED = [
