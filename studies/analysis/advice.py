@@ -44,10 +44,10 @@ def causes(findings: Sequence[Finding]) -> list[Warned]:
 
 
 def _spanning(texts: Sequence[str]) -> str:
-    """The first text, each number that differs from text to text as `0.5 to 2.1`."""
+    """The first text, each number that differs from text to text as `0.5–2.1`."""
     numbers = zip(*(NUMBER.findall(text) for text in texts), strict=True)
     spans = [sorted(set(each), key=float) for each in numbers]
-    said = (span[0] if len(span) == 1 else f"{span[0]} to {span[-1]}" for span in spans)
+    said = (span[0] if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans)
     return NUMBER.sub(lambda _: next(said), texts[0])
 
 

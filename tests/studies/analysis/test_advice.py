@@ -20,7 +20,7 @@ def given(command: str = "optstudy run study=s study.trials=4") -> Evidence:
 
 def test_findings_that_differ_in_their_numbers_are_one_warning_of_all_their_arms() -> None:
     found = [rising("b16", "2.45"), rising("b128", "0.5"), rising("full", "10")]
-    text = "Best at the last of 3 epochs, 0.5 to 10 points above 1 epoch earlier."
+    text = "Best at the last of 3 epochs, 0.5–10 points above 1 epoch earlier."
     assert causes(found) == [Warned("length", ("b16", "b128", "full"), text, "trainer.epochs=6")]
 
 

@@ -152,7 +152,7 @@ def test_equal_warnings_are_one_and_one_command_mends_all() -> None:
     same = [Finding(arm, "length", text, "trainer.epochs=9") for arm, text in said.items()]
     whole = Finding(None, "unequal", "The arms differ in epochs.", "")
     for text in rendered(study({"a": TEN, "b": TEN}), whole, *same):
-        assert text.count("Rising by 1 to 2.") == 1 and "Whole study" in text
+        assert text.count("Rising by 1–2.") == 1 and "Whole study" in text
         assert text.count("optstudy run study=s trainer.epochs=9") == 1
 
 
