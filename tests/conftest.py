@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,24 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Callable[[str], Path]:
+    """Makes the folder for a module's state, `…NAME…/mlruns`, with an empty MLflow store in it."""
+
+    def folder(name: str) -> Path:
+        return with_store(tmp_path_factory.mktemp(name), empty_store)
+
+    return folder
+
+
 @pytest.fixture
 def mlruns(tmp_path: Path, empty_store: Path) -> Path:
-    """A folder for a test's state, with an empty MLflow store in it."""
-    folder = tmp_path / "mlruns"
+    """The folder for a test's state, with an empty MLflow store in it."""
+    return with_store(tmp_path, empty_store)
+
+
+def with_store(parent: Path, empty_store: Path) -> Path:
+    folder = parent / "mlruns"
     folder.mkdir()
     shutil.copy(empty_store, folder)
     return folder

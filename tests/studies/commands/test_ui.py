@@ -3,7 +3,6 @@
 import fcntl
 import os
 import pty
-import shutil
 import signal
 import socket
 import subprocess
@@ -163,12 +162,11 @@ class Ui:
 
 
 @pytest.fixture(scope="module")
-def ui(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Ui]:
+def ui(fresh: Callable[[str], Path]) -> Iterator[Ui]:
     """The one server of all tests, with a study's page open; Ctrl-C ends it well."""
-    folder, port = tmp_path_factory.mktemp("ui"), free_port()
-    (folder / "mlruns").mkdir()
-    shutil.copy(empty_store, folder / "mlruns")
-    Store(None, folder / "mlruns").experiment("batchnorm", ["plain"])
+    mlruns, port = fresh("ui"), free_port()
+    folder = mlruns.parent
+    Store(None, mlruns).experiment("batchnorm", ["plain"])
     browser = folder / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {folder}/opened\n')
     browser.chmod(0o755)
