@@ -13,6 +13,9 @@ from pipeline.compose import compose, typed
 from pipeline.data import DataSet
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # tests log to stores of their own
+MEMORY = Path("/dev/shm")  # where stores, which are synced with every write, cost no waiting
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -233,6 +233,6 @@ def test_every_verb_works_with_the_database_of_the_environment(
     mlruns: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    uri = f"sqlite:///{user}/theirs.db"
+    uri = f"sqlite:///{user}/theirs/m.db"  # made, its folder too
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     works_on(uri, say, mlruns)
