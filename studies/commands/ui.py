@@ -26,6 +26,9 @@ from studies.commands.screen import loading
 # process dies, kill -9 included, the port is free.
 OUTLIVES_NOBODY = 'exec 3<&0; (cat <&3; kill -9 0) >/dev/null & exec "$@" </dev/null 3<&-'
 
+# MLflow would start eight processes more, a gigabyte of them, to judge language models with.
+QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
 
 def main(arguments: list[str]) -> None:
     """Serve it until Ctrl-C; says the address once it answers."""
@@ -43,10 +46,20 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"port={port}: in use on {host}; optstudy ui port={port + 1}")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
     command += ["--workers", "1"]
-    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri}  # may hold a password
+    environment = QUIET | os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri}  # with its password
     folder = Path(config.mlruns_dir).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "ui.log"
+    serve(command, environment, folder / "ui.log", (host, port), page)
+
+
+def serve(
+    command: list[str], environment: dict[str, str], log: Path, place: tuple[str, int], page: str
+) -> None:
+    """Run a server until Ctrl-C, and show its page once it answers at (host, port) `place`.
+
+    Raises UserError where it ends by itself. What it says is in `log`.
+    """
+    address = f"http://{place[0]}:{place[1]}/{page}"
     with log.open("w") as output:
         server = subprocess.Popen(
             ["/bin/sh", "-c", OUTLIVES_NOBODY, "sh", *command],
@@ -58,12 +71,12 @@ def main(arguments: list[str]) -> None:
         )
         try:
             print("starting the MLflow UI …", flush=True)
-            while socket_closed(host, port):
+            while socket_closed(*place):
                 if server.poll() is not None:
                     raise UserError(f"mlflow ui ended (exit code {server.returncode}); see {log}")
                 time.sleep(0.2)
-            print(f"MLflow UI: http://{host}:{port}/{page}  (Ctrl-C stops it)", flush=True)
-            show(f"http://{host}:{port}/{page}")
+            print(f"MLflow UI: {address}  (Ctrl-C stops it)", flush=True)
+            show(address)
             server.wait()
         except KeyboardInterrupt:
             print("\nstopped")

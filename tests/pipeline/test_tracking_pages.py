@@ -1,6 +1,7 @@
 """What MLflow's pages show of runs beside their figures, and which store they are in."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -106,13 +107,15 @@ def test_a_runs_data_set_is_an_input_by_its_fingerprint(
 
 
 def test_the_store_of_the_environment_is_used_where_none_is_configured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/theirs/m.db")
+    for name in ("theirs.db", "own.db"):
+        shutil.copy(empty_store, tmp_path / name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/theirs.db")
     monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts of a SQLite store
     store = Store(None, tmp_path / "mlruns")
     run_id = store.start(store.experiment("e"), "a run", params={}, tags={}, texts={"a.txt": "x"})
-    assert Reader(f"sqlite:///{tmp_path}/theirs/m.db", tmp_path).text(run_id, "a.txt") == "x"
+    assert Reader(f"sqlite:///{tmp_path}/theirs.db", tmp_path).text(run_id, "a.txt") == "x"
     assert not (tmp_path / "mlruns" / "mlflow.db").exists()
     own = f"sqlite:///{tmp_path}/own.db"
     assert Reader(own, tmp_path / "mlruns").uri == own  # what is configured comes first

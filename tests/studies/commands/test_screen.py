@@ -56,11 +56,10 @@ def test_an_epoch_under_its_headings_fits_80_columns() -> None:
 
 def test_epochs_stay_on_a_terminal_over_a_bar_that_goes(tmp_path: Path) -> None:
     code = (
-        "from test_screen import EPOCH; from studies.commands.screen import following\n"
-        "with following() as show:\n    show(EPOCH, 100)\n"
+        "from pipeline.results import Epoch; from studies.commands.screen import following\n"
+        f"with following() as show:\n    show({EPOCH!r}, 100)\n"
     )
-    path = f"import sys; sys.path += {[str(Path(__file__).parent), *sys.path]!r}; {code}"
-    shown = on_a_terminal(path, tmp_path)
+    shown = on_a_terminal(f"import sys; sys.path += {sys.path!r}; {code}", tmp_path)
     assert screen.HEADINGS in shown and screen.row(EPOCH, 100) in shown
     assert "━" in shown and "/100 epochs · " in shown and "…" not in shown
 

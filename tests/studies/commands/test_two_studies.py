@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,10 @@ pytestmark = pytest.mark.slow  # the fixture runs studies
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, digits: DataSet, empty_store: Path) -> Path:
+def folder(fresh: Callable[[str], Path], digits: DataSet) -> Path:
     """A working directory with the studies one, two (another learning rate), short (one final)."""
-    folder = tmp_path_factory.mktemp("two")
+    folder = fresh("two").parent
     own_yaml(folder, "study", "tiny", TINY)
-    (folder / "mlruns").mkdir()
-    shutil.copy(empty_store, folder / "mlruns")
     asked = ["study=tiny", "study.trials=1", "trainer.epochs=1"]
     changed = {"one": "seed=0", "two": "optimizer.lr=0.3", "short": "study.finals=1"}
     with pytest.MonkeyPatch.context() as patch:

@@ -9,14 +9,20 @@ import subprocess
 import sys
 import termios
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import pytest
-from harness import command, environment, in_process, one_line, started
-from test_cli import Answer, free_port, say, user
+from harness import command, environment, in_process, one_line
+from test_cli import Answer, say, user
 
+from pipeline.errors import UserError
 from pipeline.tracking import Store
+from studies.commands.ui import serve
 
 assert None not in (in_process, say, user)  # fixtures, imported for their names
 
@@ -29,6 +35,12 @@ READERS = (
     "ui",
     f"replay {'a' * 32}",
 )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def is_open(port: int) -> bool:
@@ -64,69 +76,119 @@ def test_an_unknown_study_is_one_line_and_serves_nothing(say: Callable[..., Answ
     assert not Path("mlruns/ui.log").exists()
 
 
-@pytest.mark.slow
-def test_a_server_ends_with_the_process_that_started_it_even_killed(user: Path) -> None:
-    port = free_port()
-    process = started(user, "ui", f"port={port}")
-    assert process.stdout is not None
-    assert any("Ctrl-C" in line for line in process.stdout) and is_open(port)
-    process.kill()
-    assert closes(port)
-    process.communicate()
+def take_the_terminal() -> None:
+    """Ctrl-C and hanging up reach this process, as the one that a shell has in front."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.slow
-def test_in_a_terminal_the_studys_page_is_opened_and_closing_it_ends_the_server(user: Path) -> None:
-    experiment = Store(None, "mlruns").experiment("batchnorm", ["plain"])
-    browser, port = user / "browser", free_port()
-    browser.write_text(f'#!/bin/sh\necho "$1" > {user}/opened\n')
-    browser.chmod(0o755)
-    terminal, side = pty.openpty()
+@contextmanager
+def in_a_terminal(
+    cwd: Path, command: list[str], **variables: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", FileIO]]:
+    """A process and the terminal it was started in."""
+    own, side = pty.openpty()
     process = subprocess.Popen(
-        command("ui", "study=batchnorm", f"port={port}"),
-        cwd=user,
-        env=environment() | {"DISPLAY": ":0", "BROWSER": f"{browser} %s"},
+        command,
+        cwd=cwd,
+        env=environment() | variables,
         stdin=side,
         stdout=side,
         stderr=side,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=take_the_terminal,
     )
     os.close(side)
-    said = b""
-    while b"Ctrl-C" not in said:
-        said += os.read(terminal, 1000)
-    page = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning"
-    assert page in said.decode()
-    while not (user / "opened").exists() or not (user / "opened").read_text():
-        time.sleep(0.1)
-    assert (user / "opened").read_text().startswith(page)
-    os.close(terminal)  # which sends SIGHUP
-    process.wait()
-    assert closes(port)
+    with FileIO(own, "r+") as terminal:
+        try:
+            yield process, terminal
+        finally:
+            process.kill()
+            process.wait()
 
 
-@pytest.fixture
-def server(user: Path) -> Iterator[str]:
-    """A tracking server as a university has one; its address."""
+def said(terminal: FileIO, last: str) -> str:
+    """What is said in a terminal up to these words."""
+    shown = b""
+    while last.encode() not in shown:
+        shown += terminal.read(1000) or b""
+    return shown.decode()
+
+
+# A server of two processes, as MLflow's: the one that holds the port isn't the one that is started.
+CHEAP = """
+import os, sys
+from pathlib import Path
+from studies.commands.ui import serve
+
+server = f"{sys.executable} -m http.server --bind 127.0.0.1 PORT & wait"
+serve(["/bin/sh", "-c", server], dict(os.environ), Path("ui.log"), ("127.0.0.1", PORT), "")
+"""
+ENDINGS: dict[str, Callable[["subprocess.Popen[bytes]", FileIO], object]] = {
+    "Ctrl-C": lambda _, terminal: terminal.write(b"\x03"),
+    "its terminal closed": lambda _, terminal: terminal.close(),
+    "kill -9": lambda process, _: process.kill(),
+}
+
+
+@pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS)
+def test_a_server_ends_with_the_process_that_started_it(
+    end: Callable[["subprocess.Popen[bytes]", FileIO], object], tmp_path: Path
+) -> None:
     port = free_port()
-    place = [f"--backend-store-uri=sqlite:///{user}/theirs.db", f"--port={port}", "--workers=1"]
-    place.append(f"--artifacts-destination={user}/theirs")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *place],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        while not is_open(port):
-            assert process.poll() is None
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
+    code = CHEAP.replace("PORT", str(port))
+    with in_a_terminal(tmp_path, [sys.executable, "-c", code]) as (process, terminal):
+        said(terminal, "Ctrl-C")
+        assert is_open(port)
+        end(process, terminal)
         process.wait()
+        assert closes(port)
+
+
+def test_a_server_that_ends_by_itself_is_one_line(tmp_path: Path) -> None:
+    log = tmp_path / "ui.log"
+    with pytest.raises(UserError) as error:
+        serve(["/bin/sh", "-c", "exit 3"], {}, log, ("127.0.0.1", free_port()), "")
+    one_line(error.value, "exit code 3", log)
+
+
+@dataclass(frozen=True)
+class Ui:
+    """MLflow's UI as a person in a folder of their own has it: where, and what was said."""
+
+    folder: Path
+    address: str
+    said: str
+
+
+@pytest.fixture(scope="module")
+def ui(fresh: Callable[[str], Path]) -> Iterator[Ui]:
+    """The one server of all tests, with a study's page open; Ctrl-C ends it well."""
+    mlruns, port = fresh("ui"), free_port()
+    folder = mlruns.parent
+    Store(None, mlruns).experiment("batchnorm", ["plain"])
+    browser = folder / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {folder}/opened\n')
+    browser.chmod(0o755)
+    screen = {"DISPLAY": ":0", "BROWSER": f"{browser} %s"}
+    verb = command("ui", "study=batchnorm", f"port={port}")
+    with in_a_terminal(folder, verb, **screen) as (process, terminal):
+        yield Ui(folder, f"http://127.0.0.1:{port}", said(terminal, "Ctrl-C stops it)"))
+        terminal.write(b"\x03")
+        said(terminal, "stopped")
+        assert process.wait() == 0 and closes(port)
+
+
+@pytest.mark.slow
+def test_in_a_terminal_the_studys_page_is_opened_and_answers(ui: Ui) -> None:
+    page = f"{ui.address}/{Store(None, ui.folder / 'mlruns').page('batchnorm')}"
+    assert f"MLflow UI: {page}  (Ctrl-C" in ui.said
+    while not (ui.folder / "opened").exists() or not (ui.folder / "opened").read_text():
+        time.sleep(0.1)
+    assert (ui.folder / "opened").read_text() == f"{page}\n"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(page, timeout=60) as answer:
+        assert answer.status == 200 and b"MLflow" in answer.read()
 
 
 def works_on(uri: str, say: Callable[..., Answer], mlruns: Path) -> str:
@@ -151,15 +213,16 @@ def works_on(uri: str, say: Callable[..., Answer], mlruns: Path) -> str:
 
 @pytest.mark.slow
 def test_every_verb_works_with_the_server_of_the_environment(
-    server: str,
+    ui: Ui,
     say: Callable[..., Answer],
     in_process: None,
     mlruns: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    page = works_on(server, say, mlruns)
-    assert say("ui", "study=theirs") == (0, f"MLflow UI: {server}/{page}\n", "")
+    """A tracking server as a university has one is what `mlflow ui` starts."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", ui.address)
+    page = works_on(ui.address, say, mlruns)
+    assert say("ui", "study=theirs") == (0, f"MLflow UI: {ui.address}/{page}\n", "")
 
 
 @pytest.mark.slow
@@ -170,6 +233,6 @@ def test_every_verb_works_with_the_database_of_the_environment(
     mlruns: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    uri = f"sqlite:///{user}/theirs.db"
+    uri = f"sqlite:///{user}/theirs/m.db"  # made, its folder too
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     works_on(uri, say, mlruns)

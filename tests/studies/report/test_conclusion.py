@@ -1,8 +1,7 @@
 """Whole studies, run to their end, and what is concluded: of a target, and of internals."""
 
 import contextlib
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,11 +76,9 @@ class Ended:
         return {path.name: path for path in self.conclusion.files}
 
 
-def ended(store: Path, folder: Path, digits: DataSet, name: str, text: str) -> Ended:
+def ended(mlruns: Path, digits: DataSet, name: str, text: str) -> Ended:
+    folder = mlruns.parent
     own_yaml(folder, "study", name, text)
-    mlruns = folder / "mlruns"
-    mlruns.mkdir()
-    shutil.copy(store, mlruns)  # an empty one: making it takes seconds
     with contextlib.chdir(folder):
         study = plan([f"study={name}"])
         finish(study, digits, mlruns)
@@ -92,13 +89,13 @@ def ended(store: Path, folder: Path, digits: DataSet, name: str, text: str) -> E
 
 
 @pytest.fixture(scope="module")
-def aimed(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, digits: DataSet) -> Ended:
-    return ended(empty_store, tmp_path_factory.mktemp("aimed"), digits, "aimed", AIMED)
+def aimed(fresh: Callable[[str], Path], digits: DataSet) -> Ended:
+    return ended(fresh("aimed"), digits, "aimed", AIMED)
 
 
 @pytest.fixture(scope="module")
-def looked(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, digits: DataSet) -> Ended:
-    return ended(empty_store, tmp_path_factory.mktemp("looked"), digits, "looked", LOOKED)
+def looked(fresh: Callable[[str], Path], digits: DataSet) -> Ended:
+    return ended(fresh("looked"), digits, "looked", LOOKED)
 
 
 @pytest.mark.slow

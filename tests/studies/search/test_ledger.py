@@ -1,6 +1,6 @@
 """Two books, one truth: a study killed between any two of its writes ends as if it hadn't been."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,12 +80,10 @@ def books(study: Study, mlruns: Path) -> tuple[set[str], set[str]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    digits: DataSet, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[dict[str, Any]]]:
-    mlruns = tmp_path_factory.mktemp("undisturbed")
+def undisturbed(digits: DataSet, fresh: Callable[[str], Path]) -> list[dict[str, Any]]:
+    mlruns = fresh("undisturbed")
     finish(one_arm(), digits, mlruns)
-    yield tables(one_arm(), mlruns)
+    return tables(one_arm(), mlruns)
 
 
 MOMENTS = {

@@ -1,6 +1,8 @@
 """A study of which one store is gone: what is there is said, and nothing is begun over it."""
 
+import contextlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,15 +19,14 @@ pytestmark = pytest.mark.slow  # every test runs a study, or a process
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, digits: DataSet) -> tuple[Study, Path]:
+def done(fresh: Callable[[str], Path], digits: DataSet) -> tuple[Study, Path]:
     """A finished study of one trial and one final run in each of two arms."""
-    folder = tmp_path_factory.mktemp("done")
-    own_yaml(folder, "study", "tiny", TINY)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    mlruns = fresh("done")
+    own_yaml(mlruns.parent, "study", "tiny", TINY)
+    with contextlib.chdir(mlruns.parent):
         study = plan(["study=tiny", "study.trials=1", "study.finals=1", "trainer.epochs=1"])
-        finish(study, digits, folder / "mlruns")
-    return study, folder / "mlruns"
+        finish(study, digits, mlruns)
+    return study, mlruns
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What MLflow shows of a study as a whole: its row, its names, its models, its notes and tags."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,8 @@ class Stages:
 
 
 @pytest.fixture(scope="module")
-def stages(digits: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Stages:
-    mlruns = tmp_path_factory.mktemp("picture")
+def stages(digits: DataSet, fresh: Callable[[str], Path]) -> Stages:
+    mlruns = fresh("picture")
     rows = []
     for own in (SAID, AGAIN):
         with opened(plan([*STUDY, *own]), digits, mlruns) as coordinator:
