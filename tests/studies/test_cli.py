@@ -207,6 +207,16 @@ def test_quickstart_falls_back_to_digits_and_says_so(
     assert logged(user / "mlruns", "quickstart-digits").keys() == runs.keys()
 
 
+@pytest.mark.slow
+def test_a_study_runs_to_its_end_with_workers_of_its_own(user: Path) -> None:
+    done = optstudy(user, *FALLBACK, "data=digits", "workers=2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == ["optstudy: loading PyTorch and MLflow …"]
+    assert "[4/4]" in done.stdout and "of test accuracy" in " ".join(done.stdout.split())
+    assert len(logged(user / "mlruns", "quickstart")) == 4
+    assert (user / "mlruns" / "exports" / "quickstart" / "report.html").is_file()
+
+
 def test_digits_that_were_asked_for_are_no_fallback(
     say: Callable[..., Answer], in_process: None, user: Path
 ) -> None:
