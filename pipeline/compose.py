@@ -110,6 +110,8 @@ def readable(arguments: Iterable[str]) -> list[str]:
     """
     read: dict[str, str] = {}
     for argument in arguments:
+        if not argument:
+            raise UserError("'': allowed is an override, KEY=VALUE")
         key, equals, value = argument.partition("=")
         if equals and key in read:
             raise UserError(f"{argument}: given before as {read[key]}; allowed is one of them")
@@ -133,9 +135,11 @@ def override_key(override: str) -> str:
 def _parsed(override: str) -> Override:
     if "=" not in override and override[:1] not in "~-":
         groups = [g.name for g in conf_dir().iterdir() if override in options(g.name)]
-        near = (
-            f" (did you mean {' or '.join(f'{g}={override}' for g in groups)}?)" if groups else ""
-        )
+        meant = " or ".join(f"{group}={override}" for group in groups)
+        near = f" (did you mean {meant}?)" if meant else ", without blanks around ="
+        raise UserError(f"{override}: allowed is an override, KEY=VALUE{near}")
+    if override.startswith("-"):
+        near = f" (did you mean {override.lstrip('-')}?)" if "=" in override else ""
         raise UserError(f"{override}: allowed is an override, KEY=VALUE{near}")
     try:
         return OverridesParser.create().parse_override(override)

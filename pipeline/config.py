@@ -197,7 +197,7 @@ class Config:
     port: Any = 5000
 
     def __post_init__(self) -> None:
-        check("seed", self.seed, self.seed >= 0, "a whole number ≥ 0")
+        check("seed", self.seed, 0 <= self.seed < 2**32, "a whole number from 0 to 4294967295")
         processes = is_whole(self.workers) or self.workers == "auto"
         check("workers", self.workers, processes, "a number ≥ 1, or auto")
         there = is_whole(self.port) and self.port < 65536

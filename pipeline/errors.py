@@ -29,6 +29,6 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """` (did you mean a or b?)`, or nothing where no name is near, or holds what was written."""
     names = sorted(set(known))
     near = difflib.get_close_matches(wrong, names, n=2) or [
-        n for n in names if wrong and wrong in n
+        n for n in names if len(wrong) > 2 and wrong in n
     ]
     return f" (did you mean {' or '.join(near)}?)" if near else ""

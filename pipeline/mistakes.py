@@ -16,7 +16,7 @@ from yaml import MarkedYAMLError
 
 from pipeline.config import Config, DataConfig, StudyConfig, TrackingConfig, TrainerConfig
 from pipeline.errors import UserError, did_you_mean
-from pipeline.options import options, settings, yaml_of
+from pipeline.options import conf_dir, options, own_dir, settings, yaml_of
 
 SECTIONS = {
     "data": DataConfig,
@@ -25,12 +25,13 @@ SECTIONS = {
     "study": StudyConfig,
 }
 BUILT = ("data", "model", "optimizer", "schedule", "sampler", "pruner")  # from their `build`
-TYPES = {  # of the schema, in a user's words
-    "typing.List[str]": "a list of text, [a, b]",
-    "<class 'int'>": "a whole number",
-    "Integer": "a whole number",
-    "Float": "a number",
-    "Boolean": "true or false",
+WANTED = {  # by what OmegaConf says of a value of the wrong type, in a user's words
+    r"typing\.List\[str\]": "a list of text, [a, b]",
+    r"not a ListConfig": "a list, [a, b]",
+    r"<class 'int'>|to Integer": "a whole number",
+    r"<class 'float'>|to Float": "a number",
+    r"<class 'bool'>|valid bool": "true or false",
+    r"DictConfig with ListConfig": "keys with values, {KEY: VALUE}",
 }
 
 
@@ -48,6 +49,10 @@ def config_errors(overrides: Sequence[str]) -> Iterator[None]:
         mark = error.problem_mark or error.context_mark
         where = f"{_short(mark.name)}, line {mark.line + 1}: " if mark else ""
         raise UserError(f"{where}{error.problem or error.context}; not valid YAML") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{_short(_no_text())}: not UTF-8 text; allowed is a YAML that is"
+        ) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_one_line(error, overrides)) from error
 
@@ -108,20 +113,41 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     first = " ".join(lines[: 1 + lines[0].endswith(":")])  # "…while composing config:" says nothing
     if in_yaml := re.match(r"In '(\w+)/([^']+)': \w+ raised while composing config: (.*)", first):
         group, option, first = in_yaml.groups()
-        key = next((line.split()[-1] for line in lines if line.strip().startswith("full_key")), key)
+        said = [line.partition("full_key:")[2].strip() for line in lines if "full_key:" in line]
+        key = next(iter(said), key)
         return _in_yaml(group, option, str(key or ""), first)
     given = next((o for o in overrides if re.match(rf"[+~]*{re.escape(str(key))}[.=]", o)), None)
     if isinstance(cause, ConfigKeyError | AttributeError) and given is not None and key is not None:
         return no_such_key(given)
     if isinstance(cause, MissingMandatoryValue):
         return f"{key}: not set; allowed is a YAML, or an override, that sets it"
+    if given is not None and (wanted := _wanted(first)):
+        return f"{given}: allowed is {wanted}"
     return f"{given or key}: {first}" if given or key else first
+
+
+def _wanted(said: str) -> str:
+    """What OmegaConf would have had instead, or nothing."""
+    if one_of := re.search(r"expected one of \[(.*)\]", said):
+        return one_of[1]
+    return next((words for hint, words in WANTED.items() if re.search(hint, said)), "")
+
+
+def _no_text() -> Path | str:
+    """The YAML of the user's own that can't be read."""
+    for path in sorted((own_dir() or conf_dir()).rglob("*.yaml")):
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return path
+    return "conf"
 
 
 def _in_yaml(group: str, option: str, key: str, said: str) -> str:
     """`conf/study/mine.yaml, line 3: arm: no such key (did you mean arms?)`."""
     path = yaml_of(group, option)
-    name = key.removeprefix(f"{group}.")
+    # of lists in a list OmegaConf names the place alone; contrasts are the only ones
+    name = "contrasts" if key.isdigit() else key.removeprefix(f"{group}.")
     where = _short(path) if path else f"{group}={option}"
     text = path.read_text(encoding="utf-8").splitlines() if path else []
     last = re.escape(name.rpartition(".")[2].partition("[")[0])
@@ -131,13 +157,10 @@ def _in_yaml(group: str, option: str, key: str, said: str) -> str:
         names = _siblings(group)
         near = did_you_mean(name, names) or f"; allowed: {', '.join(sorted(names))}"
         return f"{where}: {name}: no such key{near}"
-    for hint, words in TYPES.items():
-        said = re.sub(
-            rf"is incompatible with type hint '{re.escape(hint)}'", f"is not {words}", said
-        )
-        said = said.replace(f"could not be converted to {hint}", f"is not {words}")
-    if said == "Cannot merge DictConfig with ListConfig":
-        return f"{where}: a list; allowed are keys with values, KEY: VALUE"
+    if wanted := _wanted(said):
+        value = re.search(r"[Vv]alue '(.*?)'", said)
+        shown = f"{name}={value[1]}" if value else name or "a list"
+        return f"{where}: {shown}: allowed is {wanted}"
     return f"{where}: {name}: {said}" if name else f"{where}: {said}"
 
 

@@ -5,6 +5,7 @@ A verb is a module of studies.commands: its `main` takes the arguments, its docs
 imported where Ctrl-C is caught already.
 """
 
+import io
 import os
 import sys
 
@@ -33,9 +34,30 @@ VERBS = (
 def main() -> None:
     """Run the verb; Ctrl-C is one line at any time."""
     try:
+        check_surroundings()
         answer(*sys.argv[1:] or [""])
+        print(end="", flush=True)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # of what Python still holds back
+        sys.exit(1)
     except KeyboardInterrupt as interrupt:
         sys.exit(f"optstudy: {interrupt.args[0] if interrupt.args else 'interrupted'}")
+
+
+def check_surroundings() -> None:
+    """Have what every verb takes for granted: three streams, each able to say →, and a folder."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass  # in a closed one's place, which the next file would take otherwise
+    os.close(spare)
+    sys.stdin, sys.stdout = sys.stdin or os.fdopen(0), sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # → is ? where the terminal knows no UTF-8
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        sys.exit("optstudy: the working directory is gone; cd to one that is there")
 
 
 def answer(verb: str, *arguments: str) -> None:

@@ -1,5 +1,7 @@
 """How verbs that look at a study read their arguments."""
 
+import re
+
 from pipeline.compose import compose, typed
 from pipeline.config import Config
 from pipeline.errors import UserError
@@ -12,6 +14,8 @@ def of_study(arguments: list[str]) -> tuple[str | None, Config]:
     """
     named = [argument for argument in arguments if argument.startswith("study=")]
     rest = [argument for argument in arguments if argument not in named]
+    for name in (argument for argument in rest if re.fullmatch(r"\w[\w.+-]*", argument)):
+        raise UserError(f"{name}: allowed is an override, KEY=VALUE (did you mean study={name}?)")
     return (named[-1].removeprefix("study=") if named else None), typed(compose(rest))
 
 

@@ -91,6 +91,7 @@ def status(study: str, arms: Sequence["StoredArm"], alive: bool, width: int) -> 
 
     left = sum(missing(arm) for arm in arms)
     note = f"stopped; {count(left, 'run')} missing: optstudy run …" if left else "done"
+    note = note if arms else "nothing was begun"
     if alive:
         note = f"running; {count(left, 'run')} to go"
     if arms and (cut := arms[0].cut):

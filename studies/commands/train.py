@@ -11,15 +11,18 @@ end of what each came to.
   optstudy train --cfg job                                       show the configuration
 """
 
+import io
 import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -56,6 +59,7 @@ def main(arguments: list[str]) -> None:
     In a multirun a combination that can't be run is reported, and the others go on.
     """
     flags, own = _flags(arguments)
+    _check_flags([*flags, *own])
     check_overrides(own, multirun=bool({"-m", "--multirun"} & set(flags)))
     for override in own:
         if override_key(override).partition(".")[0] == "study":
@@ -103,6 +107,18 @@ def _flags(arguments: list[str]) -> tuple[list[str], list[str]]:
         takes = before in ("--cfg", "-c", "--config-dir", "-cd", "--package", "-p", "--info", "-i")
         (flags if argument[0] == "-" or takes or of_hydra else own).append(argument)
     return flags, own
+
+
+def _check_flags(arguments: list[str]) -> None:
+    """Raise UserError for a flag that Hydra hasn't, where Hydra itself would print its usage."""
+    with redirect_stderr(io.StringIO()) as said:
+        try:
+            get_args_parser().parse_args(arguments)
+        except SystemExit as error:
+            if error.code == 0:  # --version, which has been said
+                raise
+            problem = said.getvalue().strip().rpartition(": error: ")[2]
+            raise UserError(f"{problem}; an override is KEY=VALUE, without dashes") from None
 
 
 def logged_run(composed: DictConfig, overrides: list[str], label: str = "") -> tuple[Result, str]:

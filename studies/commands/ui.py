@@ -8,6 +8,7 @@ study's runs; Ctrl-C stops it. Of a tracking server only the address is opened a
   optstudy ui port=5001
 """
 
+import errno
 import os
 import signal
 import socket
@@ -42,8 +43,7 @@ def main(arguments: list[str]) -> None:
     if store.uri.startswith(("http://", "https://")):  # which serves its UI itself
         print(f"MLflow UI: {masked(store.uri).rstrip('/')}/{page}")
         return show(f"{store.uri.rstrip('/')}/{page}")
-    if not socket_closed(host, port):
-        raise UserError(f"port={port}: in use on {host}; optstudy ui port={port + 1}")
+    check_free(host, port)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
     command += ["--workers", "1"]
     environment = QUIET | os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri}  # with its password
@@ -92,6 +92,21 @@ def show(address: str) -> None:
     if screen and sys.stdout.isatty():
         with suppress(webbrowser.Error, OSError):
             webbrowser.open(address)
+
+
+def check_free(host: str, port: int) -> None:
+    """Raise UserError where nothing could be served there."""
+    try:
+        with socket.create_server((host, port)):
+            return
+    except PermissionError:
+        raise UserError(f"port={port}: not yours to serve at; optstudy ui port=5000") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            free = f"optstudy ui port={port + 1}"
+            raise UserError(f"port={port}: in use on {host}; {free}") from None
+        own = "an address of this machine, as 127.0.0.1"
+        raise UserError(f"host={host}: allowed is {own}") from None
 
 
 def socket_closed(host: str, port: int) -> bool:

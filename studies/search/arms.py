@@ -6,6 +6,7 @@ Knows configurations only: no Optuna, no MLflow, no training.
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.compose import compose, flat, merge, override_key, typed
 from pipeline.config import Config, StudyConfig
 from pipeline.errors import UserError, check, did_you_mean
 from pipeline.options import options
-from studies.search.search_space import Dimension, Space, Tuned, describe, parse_ranges
+from studies.search.search_space import Dimension, Range, Space, Tuned, describe, parse_ranges
 
 # Overrides of these drive the study; all others say what its runs are.
 STUDY_KEYS = ("study", "sampler", "pruner", "tracking", "workers", "mlruns_dir", "seed")
@@ -208,9 +209,11 @@ def _samples(
         chosen = [f"{key}={c[n % len(c)]}" for key, c in search.items() if c]
         samples.append(compose([*base, *chosen]))
         for override in ranged:
-            if OmegaConf.select(samples[-1], key := override_key(override)) is not None:
+            section, _, end = override_key(override).rpartition(".")
+            declared = OmegaConf.select(samples[-1], section)
+            if isinstance(declared, DictConfig) and end in declared:
                 value = OverridesParser.create().parse_override(override).value()
-                OmegaConf.update(samples[-1], key, value)
+                OmegaConf.update(samples[-1], override_key(override), value, merge=False)
                 unused.discard(override)
     return samples, unused
 
@@ -234,7 +237,27 @@ def _dimension(
         for set_by_arm in ranges.keys() & own.keys():
             raise UserError(f"arm {arm} sets {set_by_arm}, which the study searches in every arm")
         free = {k: span for k, span in ranges.items() if k not in fixed}
+        _check_ends(sample, free)
         tuned += [Tuned(key, choice, k, span) for k, span in free.items()]
         brought = flat(sample, (key,)) if key in sample else {}
         settings[choice] = {k: v for k, v in brought.items() if k not in free}
     return Dimension(key, tuple(names), tuple(tuned), settings, given=choices is None)
+
+
+def _check_ends(sample: DictConfig, ranges: Mapping[str, Range]) -> None:
+    """Raise UserError where a run could not take a range's lowest or highest value."""
+    for key, span in ranges.items():
+        section, _, name = key.rpartition(".")
+        if name not in (OmegaConf.select(sample, section) or {}):
+            raise UserError(
+                f"search_space.{key}: no such key; {key} has to be set beside its range"
+            )
+        for end, value in (("low", span.low), ("high", span.high)):
+            at = deepcopy(sample)
+            OmegaConf.update(at, key, value)
+            try:
+                typed(at)
+            except UserError as error:
+                if not str(error).startswith(f"{key}="):  # what else is wrong is said elsewhere
+                    continue
+                raise UserError(f"search_space.{key}.{end}={value}: {error}") from error

@@ -115,6 +115,8 @@ def parse_ranges(key: str, declared: Mapping[str, Any]) -> dict[str, Range]:
     Raises UserError for an unknown or missing field, low ≥ high, or a log range from 0 or below.
     """
     ranges: dict[str, Range] = {}
+    if not isinstance(declared, Mapping):
+        raise UserError(f"search_space.{key}={declared}: allowed is a range by name, {{NAME: …}}")
     for tuned, fields in declared.items():
         where = f"search_space.{key}.{tuned}"
         try:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.compose import compose, readable, typed
-from pipeline.errors import UserError
+from pipeline.errors import UserError, did_you_mean
 
 HEADER = "# @package _global_\n"
 YAMLS = [
@@ -38,14 +38,24 @@ YAMLS = [
     (
         "study",
         "name: mine\narms:\n  a: model=mlp\n",
-        "conf/study/mine.yaml, line 3: arms.a: Value 'model=mlp' (str) is not a list of text",
+        "conf/study/mine.yaml, line 3: arms.a=model=mlp: allowed is a list of text, [a, b]",
     ),
     (
         "study",
         "name: mine\ntrials: two\n",
-        "conf/study/mine.yaml, line 2: trials: Value 'two' of type 'str' is not a whole number",
+        "conf/study/mine.yaml, line 2: trials=two: allowed is a whole number",
     ),
-    ("study", "- name: mine\n", "conf/study/mine.yaml: a list; allowed are keys with values"),
+    (
+        "study",
+        "name: mine\nfixed: data=digits\n",
+        "conf/study/mine.yaml, line 2: fixed: allowed is a list, [a, b]",
+    ),
+    (
+        "study",
+        "name: mine\ncontrasts: [a, b]\n",
+        "conf/study/mine.yaml, line 2: contrasts: allowed is a list, [a, b]",
+    ),
+    ("study", "- name: mine\n", "conf/study/mine.yaml: a list: allowed is keys with values"),
     ("study", "", "study.name: not set"),
 ]
 
@@ -77,6 +87,14 @@ MEANT = [
     ("optimizer.lr=choice(0.1,0.2)", "several values"),
     ("mlruns_dir=", "nothing to set it to"),
     ("model={}", "nothing to set it to"),
+    ("trainer.epochs=two", "trainer.epochs=two: allowed is a whole number"),
+    ("trainer.epochs=1.5", "trainer.epochs=1.5: allowed is a whole number"),
+    ("trainer.target=40%", "trainer.target=40%: allowed is a number"),
+    ("trainer.internals=maybe", "trainer.internals=maybe: allowed is true or false"),
+    ("device=gpu", "device=gpu: allowed is auto, cpu, cuda"),
+    ("--optimizer=adam", "allowed is an override, KEY=VALUE (did you mean optimizer=adam?)"),
+    ("nothing", "allowed is an override, KEY=VALUE, without blanks around ="),
+    (f"seed={2**64}", "allowed is a whole number from 0 to 4294967295"),
 ]
 
 
@@ -86,6 +104,18 @@ def test_a_mistake_says_what_was_meant(override: str, meant: str) -> None:
         typed(compose([override]))
     assert str(caught.value).startswith(override.partition("=")[0])
     assert meant in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_yaml_that_is_no_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conf" / "study").mkdir(parents=True)
+    (tmp_path / "conf" / "study" / "mine.yaml").write_bytes("name: Größe".encode("latin-1"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^conf/study/mine.yaml: not UTF-8 text"):
+        compose(["study=mine"])
+
+
+def test_one_letter_is_near_to_nothing() -> None:
+    assert did_you_mean("a", ["train", "quickstart"]) == ""
 
 
 def test_a_misspelt_key_of_a_study_says_what_was_meant() -> None:

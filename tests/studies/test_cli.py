@@ -270,6 +270,13 @@ def test_a_failed_trial_is_said_and_the_exit_status_is_1(
         (["status", "format=csv"], 1, ["format=csv"]),
         (["train", "tracking.tags={arm: x}"], 1, ["tracking.tags=arm", "optstudy"]),
         (["train", "tracking.tags={mlflow.user: x}"], 1, ["tracking.tags=mlflow.user"]),
+        (["train", ""], 1, ["''", "KEY=VALUE"]),
+        (["train", "--epochs=3"], 1, ["--epochs=3", "KEY=VALUE"]),
+        (["train", "--cfg", "foo"], 1, ["--cfg", "foo", "job"]),
+        (["train", "-m", "-x"], 1, ["-x"]),
+        (["status", "mine"], 1, ["mine", "did you mean study=mine"]),
+        (["compare", "a", "b"], 1, ["a", "did you mean study=a"]),
+        (["remove", "--all"], 1, ["--all", "KEY=VALUE"]),
         (["train", "tracking.tags=x"], 1, ["tracking.tags=x", "NAME"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
@@ -386,6 +393,48 @@ def test_a_port_in_use_is_one_line(say: Callable[..., Answer]) -> None:
         status, _, err = say("ui", f"port={port}")
     assert status == 1
     one_line(err, f"port={port}", "in use")
+
+
+@pytest.mark.parametrize("said", ["--help | head -n 0", "status >&-"])
+def test_output_that_nobody_reads_is_no_traceback(said: str) -> None:
+    shell = ["bash", "-c", f'"$@" {said}', "sh", sys.executable, "-m", "studies.cli"]
+    ended = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
+    assert "Traceback" not in ended.stderr and "Errno" not in ended.stderr
+
+
+def test_a_closed_standard_input_agrees_to_nothing(user: Path) -> None:
+    Store(None, "mlruns").experiment("mine")
+    (user / "mlruns" / "optuna").mkdir()
+    (user / "mlruns" / "optuna" / "mine.journal").touch()
+    shell = ["sh", "-c", '"$@" remove study=mine <&-', "sh", sys.executable, "-m", "studies.cli"]
+    ended = subprocess.run(shell, capture_output=True, text=True, check=False)
+    one_line(ended.stderr.splitlines()[-1], "study mine", "--yes")
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    line = 'mkdir gone && cd gone && rmdir ../gone && "$@" status'
+    shell = ["sh", "-c", line, "sh", sys.executable, "-m", "studies.cli"]
+    plain = environment() | {"PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+    ended = subprocess.run(
+        shell, cwd=tmp_path, env=plain, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    one_line(ended.stderr, "working directory", "cd")
+
+
+def test_a_terminal_without_utf_8_is_no_traceback(user: Path) -> None:
+    plain = environment() | {"PYTHONIOENCODING": "ascii"}
+    verb = [sys.executable, "-m", "studies.cli", "help", "compare"]
+    ended = subprocess.run(verb, env=plain, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "study=[A,B,?]" in ended.stdout
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
+def test_an_address_of_another_machine_is_one_line(host: str, say: Callable[..., Answer]) -> None:
+    status, _, err = say("ui", f"host={host}")
+    assert status == 1
+    one_line(err, f"host={host}", "127.0.0.1")
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])

@@ -130,8 +130,12 @@ def test_an_arm_that_sets_what_is_searched_is_refused(study: Path, setting: str)
         (["lr.low=small"], ("search_space.optimizer.lr.low=small", "number")),
         (["lr.lwo=0.1"], ("search_space.optimizer.lr.lwo=0.1", "search_space.optimizer.lr.low")),
         (["momentum.low=0.1"], ("search_space.optimizer.momentum.low=0.1",)),
+        (["lr=[0.1,0.2]"], ("search_space.optimizer.lr=[0.1, 0.2]", "{low, high}")),
     ],
-    ids=["low above high", "low = high", "log from 0", "a word", "unknown end", "unknown range"],
+    ids=[
+        *("low above high", "low = high", "log from 0", "a word", "unknown end", "unknown range"),
+        "a list",
+    ],
 )
 def test_a_range_that_cannot_be_is_refused(
     study: Path, changes: list[str], named: tuple[str, ...]
@@ -139,6 +143,30 @@ def test_a_range_that_cannot_be_is_refused(
     with pytest.raises(UserError) as error:
         plan(["study=tiny", *(f"search_space.optimizer.{change}" for change in changes)])
     one_line(error.value, *named)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "change", "named"),
+    [
+        ("momentum: {low: 0.0, high: 0.9}", "momentum.high=2", ("momentum=2", "[0, 1)")),
+        ("momentun: {low: 0.0, high: 0.9}", "momentun.low=0.1", ("momentun", "no such key")),
+        ("momentum: [0.1, 0.2]", "momentum.low=0.1", ("momentum=[0.1, 0.2]", "{low, high}")),
+    ],
+    ids=["values that no run may have", "a key that nothing reads", "a list in a YAML"],
+)
+def test_a_range_that_no_run_could_take_is_refused_before_any_runs(
+    ranges: str, change: str, named: tuple[str, ...], study: Path
+) -> None:
+    text = (
+        "# @package _global_\noptimizer:\n  name: mine\n  lr: 0.1\n  momentum: 0.5\n"
+        "  build: {_target_: torch.optim.SGD, _partial_: true, lr: 0.1}\n"
+        f"search_space:\n  optimizer:\n    {ranges}\n"
+    )
+    own_yaml(study, "optimizer", "mine", text)
+    rewrite(study, "[sgd]", "[mine]")
+    with pytest.raises(UserError) as error:
+        plan(["study=tiny", f"search_space.optimizer.{change}"])
+    one_line(error.value, "search_space.optimizer", *named)
 
 
 def test_an_unknown_study_names_the_near_and_the_known() -> None:
