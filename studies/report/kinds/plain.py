@@ -39,7 +39,8 @@ def answer(evidence: Evidence) -> str:
         said = [sentences.several(evidence, ranked)]
     told = len(said)
     if len(names) > 1 and any(unequal(evidence)):
-        said.append("the arms' budgets differ (see the warnings)")
+        differ = "the arms' budgets differ (see the warnings)"
+        said.append(differ.capitalize() if told > 1 else differ)
     if missing := [arm for arm in evidence.arms["arm"] if arm not in names]:
         have = "has" if len(missing) == 1 else "have"
         said.append(f"{words.joined(missing)} {have} no final run yet")
