@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from pipeline import data
 from pipeline.compose import compose, typed
 from pipeline.data import DataSet
 
+# A shell's background job ignores Ctrl-C, and so would all that tests start and strike with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # tests log to stores of their own
 MEMORY = Path("/dev/shm")  # where stores, which are synced with every write, cost no waiting
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2e9:
