@@ -99,7 +99,7 @@ def answer(verb: str, *arguments: str) -> None:
             rest = readable(rest)
         import_module(f"studies.commands.{verb}").main(rest)
     except (UserError, OSError) as error:
-        if full:
+        if full or isinstance(error, BrokenPipeError):  # which `main` knows
             raise
         sys.exit(f"optstudy: {' '.join(str(error).split())}")
 

@@ -19,6 +19,7 @@ from filelock import FileLock
 from pipeline.data.source import Arrays, DataUnavailable, Part, Source, signature, track
 from pipeline.errors import UserError
 
+LOCK = ".download.lock"
 STALL_SECONDS = 20.0
 
 
@@ -31,17 +32,20 @@ def fetch(name: str, root: Path, download: bool, ways: str) -> None:
     # torchvision's transfers know no time limit of their own but heed the sockets' default one,
     # and its bar would fill a log file.
     bar = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
-    limit = socket.getdefaulttimeout()
+    limit, new = socket.getdefaulttimeout(), not root.exists()
     try:
         if not download:
             raise OSError("downloading is off")
         root.mkdir(parents=True, exist_ok=True)
         print(f"downloading {name} into {root} …", file=sys.stderr, flush=True)
         # Two processes that start at once download once: torchvision keeps what is there and whole.
-        with FileLock(root / ".download.lock"), bar:
+        with FileLock(root / LOCK), bar:
             socket.setdefaulttimeout(STALL_SECONDS)
             _dataset(name)(root, download=True)
     except (OSError, HTTPException, RuntimeError, EOFError) as error:
+        if new and [file.name for file in root.glob("*")] == [LOCK]:
+            (root / LOCK).unlink()
+            root.rmdir()  # a misspelt data.root leaves nothing behind
         reason = " ".join(str(error).split())
         if "timed out" in reason:
             reason = f"no progress for {STALL_SECONDS:g} s: {reason}"

@@ -162,6 +162,14 @@ def test_a_stalled_download_gives_up_and_says_so(
     assert "no progress for 0.3 s" in unavailable(name, tmp_path)
 
 
+def test_a_download_that_never_began_leaves_no_folder(
+    tmp_path: Path, divert: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torchvision_files, "STALL_SECONDS", 0.3)
+    unavailable("cifar10", tmp_path)
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_stall_limit_is_for_the_download_only(
     tmp_path: Path, divert: Callable[[], None]
 ) -> None:

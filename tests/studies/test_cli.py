@@ -395,8 +395,10 @@ def test_a_port_in_use_is_one_line(say: Callable[..., Answer]) -> None:
     one_line(err, f"port={port}", "in use")
 
 
-@pytest.mark.parametrize("said", ["--help | head -n 0", "status >&-"])
-def test_output_that_nobody_reads_is_no_traceback(said: str) -> None:
+@pytest.mark.parametrize(
+    "said", ["--help | head -n 0", "status >&-", "train data=digits trainer.epochs=1 | head -n 0"]
+)
+def test_output_that_nobody_reads_is_no_traceback(said: str, user: Path) -> None:
     shell = ["bash", "-c", f'"$@" {said}', "sh", sys.executable, "-m", "studies.cli"]
     ended = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
     assert "Traceback" not in ended.stderr and "Errno" not in ended.stderr
