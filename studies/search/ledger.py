@@ -253,8 +253,10 @@ def check_has_runs(
     """Raise UserError where a run that the journal names isn't in MLflow any more."""
     if lost := [run_id for run_id in named if run_id not in set(logged)]:
         path, uri = journal.path(study.config, study.name), tracking.masked(store.uri)
+        back = f"MLFLOW_TRACKING_URI={uri} mlflow runs restore --run-id {lost[0]} …"
+        if not logged:  # the store is another one, or new
+            back = f"put a backup of the store in the place of {uri}"
         raise UserError(
             f"study={study.name}: {len(lost)} of the {len(named)} runs in its journal {path} "
-            f"aren't in MLflow; to have them back: MLFLOW_TRACKING_URI={uri} mlflow runs "
-            f"restore --run-id {lost[0]} …; or take another name: study.name=…"
+            f"aren't in MLflow; to have them back: {back}; or take another name: study.name=…"
         )

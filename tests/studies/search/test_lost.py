@@ -72,6 +72,19 @@ def test_a_run_deleted_in_mlflow_is_named_with_how_to_restore_it(
     assert finish(study, digits, mlruns) == []
 
 
+def test_a_study_whose_mlflow_store_is_gone_is_told_to_have_it_back(
+    copied: tuple[Study, Path], digits: DataSet, empty_store: Path
+) -> None:
+    study, mlruns = copied
+    for part in mlruns.glob("mlflow.db*"):
+        part.unlink()
+    shutil.copy(empty_store, mlruns)
+    with pytest.raises(UserError) as error:
+        finish(study, digits, mlruns)
+    one_line(error.value, "study=tiny", "4 of the 4 runs", "backup", mlruns / "mlflow.db")
+    assert "mlflow runs restore" not in str(error.value)
+
+
 def test_an_experiment_deleted_in_mlflow_can_be_had_back(
     copied: tuple[Study, Path], digits: DataSet
 ) -> None:
