@@ -16,10 +16,9 @@ from pipeline.compose import compose, readable, typed
 from pipeline.config import Config
 from pipeline.tracking import Store
 from studies.analysis.evidence import Evidence, gather
+from studies.commands.report import written
 from studies.commands.run import carry_out
 from studies.commands.screen import console
-from studies.report.conclusion import conclude
-from studies.report.export import exports
 
 
 def run(study: str, *overrides: str) -> Evidence:
@@ -34,14 +33,15 @@ def run(study: str, *overrides: str) -> Evidence:
 def evidence(study: str, *overrides: str) -> Evidence:
     """All that is stored of a study, running or ended; raises UserError where nothing is."""
     config = _config(overrides)
-    return gather(config, Store(config.tracking.uri, config.mlruns_dir), study)
+    return gather(config, Store(config.tracking.uri, config.mlruns_dir, make=False), study)
 
 
 def report(study: str, *overrides: str) -> Path:
-    """Write a study's tables and report (`out=DIR`: there), return the path of report.html."""
-    config = _config(overrides)
-    folder = exports(config, study)
-    conclude(config, Store(config.tracking.uri, config.mlruns_dir), study, folder)
+    """Write a study's tables and report (`out=DIR`: there), return the path of report.html.
+
+    As the verb does it: they are attached to the study's run in MLflow too.
+    """
+    _, folder = written(study, _config(overrides))
     return folder / "report.html"
 
 

@@ -69,6 +69,11 @@ def masked(text: str) -> str:
     return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
+def said(tags: Mapping[str, str], note: str | None) -> dict[str, str]:
+    """What a user says of every run: own tags, and its description in Markdown."""
+    return {**tags, **({} if note is None else {NOTE: note})}
+
+
 def datasets(tags: Mapping[str, str], params: Mapping[str, Any]) -> list[DatasetInput]:
     """What a run was trained on, and a final run tested on, by its fingerprint; none of others."""
     digest = tags.get("data.fingerprint")

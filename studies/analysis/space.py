@@ -12,16 +12,10 @@ from studies.search.search_space import searched
 ENOUGH = 10  # complete trials per hyperparameter, to say which of them mattered
 
 
-def tuned(evidence: Evidence) -> list[str]:
-    """The columns of `trials` that hold a searched hyperparameter."""
-    others = (*tables.HEAD, *tables.TAIL, *tables.TARGET)
-    return [column for column in map(str, evidence.trials) if column not in others]
-
-
 def varied(evidence: Evidence) -> list[str]:
-    """Those of more than one value among the trials that have ended."""
+    """The searched hyperparameters of more than one value among the trials that have ended."""
     ended = tables.ended(evidence.trials)
-    return [key for key in tuned(evidence) if ended[key].nunique() > 1]
+    return [key for key in tables.tuned(evidence.trials) if ended[key].nunique() > 1]
 
 
 def points(evidence: Evidence) -> pd.DataFrame:

@@ -40,9 +40,9 @@ def trials(runs: Iterable[Mapping[str, Any]], journal: Mapping[str, StoredArm]) 
     trained = (run for run in runs if run.get("tags.phase") in (Phase.search, Phase.final))
     counting = [run for run in trained if not journal or run["run_id"] in known]
     rows = [_row(run, known.get(run["run_id"])) for run in counting]
-    tuned = list(dict.fromkeys(key for row in rows for key in row["tuned"]))
+    searched = list(dict.fromkeys(key for row in rows for key in row["tuned"]))
     aimed = any(_target(run) is not None for run in counting)
-    order = [*HEAD, *tuned, *TAIL, *(TARGET if aimed else ())]
+    order = [*HEAD, *searched, *TAIL, *(TARGET if aimed else ())]
     table = pd.DataFrame([row | row["tuned"] for row in rows], columns=order)
     return table.astype({"objective": float})
 
@@ -59,14 +59,21 @@ def _row(run: Mapping[str, Any], trial: FrozenTrial | None) -> dict[str, Any]:
         "seed": int(run["params.seed"]),
         "outcome": outcome,
         "tuned": {key: _value(text) for key, _, text in pairs},
-        "val_accuracy": run.get("metrics.best/val_accuracy"),
+        **_reached(run),
         "objective": _objective(run, trial) if outcome == Outcome.complete else None,
-        "best_epoch": _number(run.get("metrics.best/epoch"), int),
         "test_accuracy": run.get("metrics.test/accuracy"),
+        **{name: run.get(f"metrics.{name.replace('_', '/')}") for name in TARGET},
+    }
+
+
+def _reached(run: Mapping[str, Any]) -> dict[str, Any]:
+    """How far any run came, and what it took."""
+    return {
+        "val_accuracy": run.get("metrics.best/val_accuracy"),
+        "best_epoch": _number(run.get("metrics.best/epoch"), int),
         **{name: _number(run.get(f"tags.{name}"), int) for name in ("epochs", "steps")},
         "seconds": _number(run.get("tags.seconds"), float),
         "run_id": run["run_id"],
-        **{name: run.get(f"metrics.{name.replace('_', '/')}") for name in TARGET},
     }
 
 
@@ -107,17 +114,16 @@ def single_runs(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     varied = [key for key in keys if len({str(run.get(key)) for run in of_train}) > 1]
     rows = [
         {key.removeprefix("params."): _value(str(run.get(key, ""))) for key in varied}
-        | {
-            "outcome": run.get("tags.outcome"),
-            "val_accuracy": run.get("metrics.best/val_accuracy"),
-            "best_epoch": _number(run.get("metrics.best/epoch"), int),
-            **{name: _number(run.get(f"tags.{name}"), int) for name in ("epochs", "steps")},
-            "seconds": _number(run.get("tags.seconds"), float),
-            "run_id": run["run_id"],
-        }
+        | {"outcome": run.get("tags.outcome")}
+        | _reached(run)
         for run in of_train
     ]
     return pd.DataFrame(rows)
+
+
+def tuned(trials: pd.DataFrame) -> list[str]:
+    """The columns of `trials` that hold a searched hyperparameter."""
+    return [c for c in map(str, trials) if c not in (*HEAD, *TAIL, *TARGET)]
 
 
 def arms(trials: pd.DataFrame) -> pd.DataFrame:
@@ -126,12 +132,12 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
     The best is `best_row`'s; `test_accuracy_low` and `_high` bound the 95 % t-interval of the mean
     over seeds, and are empty below two. `seconds` sums all the arm's runs.
     """
-    tuned = [c for c in trials.columns if c not in (*HEAD, *TAIL, *TARGET)]
+    searched = tuned(trials)
     rows = []
     for (study, arm), runs in trials.groupby(["study", "arm"], sort=False):
         row: dict[str, Any] = {"study": study, "arm": arm}
         if (best := best_row(runs)) is not None:
-            row |= {key: best[key] for key in [*tuned, "val_accuracy"]}
+            row |= {key: best[key] for key in [*searched, "val_accuracy"]}
         tested = counting_finals(runs)["test_accuracy"].dropna().astype(float)
         mean = statistics.mean(tested)
         row |= {"test_accuracy_mean": mean.value, "finals": len(tested)}
@@ -139,7 +145,7 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
         search = runs[runs["phase"] == Phase.search]
         row |= {outcome: int((search["outcome"] == outcome).sum()) for outcome in ENDED}
         rows.append(row | {"seconds": runs["seconds"].astype(float).sum()})
-    order = ["study", "arm", *tuned, *MEASURED, "finals", *ENDED, "seconds"]
+    order = ["study", "arm", *searched, *MEASURED, "finals", *ENDED, "seconds"]
     # A column of None alone would be of objects, and NaN is what all readers expect.
     return pd.DataFrame(rows, columns=order).astype(dict.fromkeys([*MEASURED, "seconds"], float))
 

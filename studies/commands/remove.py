@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
         from pipeline.tracking import Store
         from studies.report.export import exports
 
-    store = Store(config.tracking.uri, config.mlruns_dir)
+        store = Store(config.tracking.uri, config.mlruns_dir)
     with journal.writing(config, name):  # whoever runs it has to end first
         experiment, folder = store.find_experiment(name), exports(config, name)
         runs = count(len(store.runs(experiment)), "run")

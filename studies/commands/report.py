@@ -8,14 +8,27 @@ Works while the study still runs. Links lead to `optstudy ui`; host=… port=…
   optstudy report study=batchnorm
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import Config
 from studies.commands.arguments import needs_study
 from studies.commands.overview import tell
 from studies.commands.screen import console, loading
 
+if TYPE_CHECKING:  # matplotlib takes a while to import
+    from studies.report.conclusion import Conclusion
+
 
 def main(arguments: list[str]) -> None:
     """Write the report, say its answer and where it is."""
-    study, config = needs_study("report", arguments)
+    conclusion, folder = written(*needs_study("report", arguments))
+    tell(conclusion, console())
+    print(folder / "report.html")
+
+
+def written(study: str, config: Config) -> "tuple[Conclusion, Path]":
+    """Write tables and report, attach them to the study's run; what they say, and their folder."""
     with loading("mlflow"):  # after all that can be refused at once
         from pipeline.tracking import Store
         from studies.report.conclusion import conclude
@@ -26,5 +39,4 @@ def main(arguments: list[str]) -> None:
     conclusion = conclude(config, store, study, folder)
     if conclusion.evidence.parent:
         store.attach(conclusion.evidence.parent, conclusion.files)
-    tell(conclusion, console())
-    print(folder / "report.html")
+    return conclusion, folder

@@ -179,7 +179,7 @@ def opened(composed: DictConfig, overrides: list[str], dataset: "DataSet") -> "t
     title = f"{config.model['name']} · {optimizer} · seed {config.seed}"
     tags = {"study": "train", "phase": "train", "data.fingerprint": dataset.fingerprint}
     own = config.tracking
-    tags |= environment() | own.tags | ({tracking.pages.NOTE: own.note} if own.note else {})
+    tags |= environment() | tracking.pages.said(own.tags, own.note)
     own_list = [o for o in overrides if not o.startswith("tracking.")]  # no part of what it is
     texts = tracking.texts(own_list, OmegaConf.to_yaml(composed, resolve=True))
     experiment, params = store.experiment("train"), flat(composed)

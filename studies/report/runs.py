@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.results import Phase
-from studies.analysis import space
+from studies.analysis import tables
 from studies.analysis.evidence import Evidence
 from studies.report import words
 from studies.report.live import row_id
@@ -14,7 +14,7 @@ from studies.report.parts import Cell, Table
 
 def table(evidence: Evidence, address: str) -> Table:
     """One row per trial and final run; `address` is of the runs in the MLflow UI, or empty."""
-    searched = space.tuned(evidence)
+    searched = tables.tuned(evidence.trials)
     rows = []
     for _, run in evidence.trials.iterrows():
         final = run["phase"] == Phase.final

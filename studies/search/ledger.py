@@ -207,7 +207,7 @@ def open_ledger(
         own |= {"command": tracking.masked(study.command)}
         parents = [store.start(experiment, f"study {study.name}", params={}, tags=tags | own)]
     store.tag(parents[0], said.tags)
-    tags |= said.tags | ({pages.NOTE: said.note} if said.note is not None else {})
+    tags |= pages.said(said.tags, said.note)
     return Ledger(study, dataset, arms, designs, store, experiment, parents[0], tags)
 
 

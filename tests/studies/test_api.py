@@ -33,3 +33,11 @@ def test_what_is_not_there_is_a_user_error(mlruns: Path, monkeypatch: pytest.Mon
         evidence("none")
     with pytest.raises(UserError, match=r"study=none: no such option"):
         run("none")
+
+
+def test_reading_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for read in (evidence, report):
+        with pytest.raises(UserError, match=str(tmp_path)):
+            read("none")
+    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,7 @@
 
 from building import definition, evidence, trial
 
-from studies.analysis import space
+from studies.analysis import space, tables
 
 
 def searches(trials: int, **more: str) -> list[dict[str, object]]:
@@ -33,6 +33,6 @@ def test_points_are_the_ended_trials_with_an_accuracy() -> None:
 
 def test_a_hyperparameter_that_never_varied_is_no_axis() -> None:
     given = evidence(searches(3, schedule="constant"))
-    assert space.tuned(given) == ["optimizer.lr", "schedule"]
+    assert tables.tuned(given.trials) == ["optimizer.lr", "schedule"]
     assert space.varied(given) == ["optimizer.lr"]
     assert space.is_log(given, "optimizer.lr") and not space.is_log(given, "schedule")
