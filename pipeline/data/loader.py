@@ -28,6 +28,11 @@ class Split:
         return len(self.indices)
 
 
+def scale_(pixels: Tensor, to: Pixels) -> Tensor:
+    """Pixels in [0, 255] as a network takes them, float32 and in place."""
+    return pixels.div_(255).sub_(0.5) if to is Pixels.centered else pixels
+
+
 class Scaled(nn.Module):
     """Images as they are stored, (n, height, width, channels) uint8, as a network takes them."""
 
@@ -36,8 +41,7 @@ class Scaled(nn.Module):
         self.pixels = pixels
 
     def forward(self, images: Tensor) -> Tensor:
-        flat = images.flatten(1).float()
-        return flat.div(255).sub(0.5) if self.pixels is Pixels.centered else flat
+        return scale_(images.flatten(1).float(), self.pixels)  # a copy, as they are bytes
 
 
 class Loader:
@@ -85,6 +89,4 @@ class Loader:
         # Two to three times faster than `images[rows]`, which allocates.
         torch.index_select(self._images, 0, rows, out=chosen)
         images.copy_(chosen)
-        if self._pixels is Pixels.centered:
-            images.div_(255).sub_(0.5)
-        return images, self._labels[rows]
+        return scale_(images, self._pixels), self._labels[rows]
