@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from importlib.metadata import version
@@ -14,10 +15,26 @@ def environment() -> dict[str, str]:
     tags = {f"version.{name}": version(name) for name in ("optstudy", "torch", "numpy", "optuna")}
     tags["version.python"] = platform.python_version()
     tags["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+    tags["products"] = products()
     if (commit := _git("rev-parse", "HEAD")) is not None:
         tags["git.commit"] = commit
         tags["git.dirty"] = str(bool(_git("status", "--porcelain"))).lower()
     return tags
+
+
+@cache
+def products() -> str:
+    """The library that multiplies matrices on this CPU: `onednn` or, as torch calls it, `mkl`."""
+    try:
+        return products_of(Path("/proc/cpuinfo").read_text())
+    except OSError:
+        return "mkl"  # no Linux, or a processor that doesn't say
+
+
+def products_of(cpuinfo: str) -> str:
+    """`onednn` for an AMD processor with AVX-512, as /proc/cpuinfo describes it; else `mkl`."""
+    amd, wide = "AuthenticAMD" in cpuinfo, re.search(r"\bavx512f\b", cpuinfo) is not None
+    return "onednn" if amd and wide else "mkl"
 
 
 @cache

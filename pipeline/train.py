@@ -20,7 +20,7 @@ from torch.fx import symbolic_trace
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from pipeline import data, internals, trainer
+from pipeline import data, internals, products, trainer
 from pipeline.config import Config, Device
 from pipeline.errors import UserError, check
 from pipeline.results import Diverged, Epoch, Outcome, Phase, Reached, Result, objective
@@ -144,6 +144,7 @@ def assemble(
 ) -> tuple[nn.Module, int, Optimizer, LambdaLR]:
     """Model, batch size in images, optimizer and scheduler of a run; raises UserError."""
     model = build_model(config, math.prod(dataset.shape), len(dataset.classes)).to(device)
+    products.use_fastest(model, device)
     batch_size = resolve_batch_size(config, train_size, model)
     hidden = any(isinstance(module, nn.ReLU) for module in model.modules())
     measurable = hidden or not config.trainer.internals

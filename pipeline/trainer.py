@@ -4,8 +4,8 @@ nothing else: no Hydra, no MLflow, no Optuna, no files.
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from pipeline.config import Loss, Precision, TrainerConfig
 from pipeline.results import Diverged, Epoch, Evaluation
 
 CHUNK = 2048  # images in memory as float32 at a time, wherever BatchNorm doesn't need them all
+READ = 50  # updates whose figures are read together: a GPU that is asked after each one waits
 
 
 class Loader(Protocol):
@@ -44,11 +45,12 @@ def fit(
 ) -> Iterator[Epoch | Diverged]:
     """Train `model` in place; yield one record per epoch, with the model as it then is.
 
-    The scheduler advances once per update. A non-finite loss yields `Diverged`, before the update,
-    and ends the run. With a target, validation accuracy is checked `config.checks` times an epoch,
-    evenly, or after every update where an epoch has fewer; the run ends where it is reached, and
-    the last record is of the part of the epoch so far. Checking changes no weight.
+    The scheduler advances once per update. A non-finite loss ends the run with `Diverged`, which
+    counts the updates before it. With a target, validation accuracy is checked `config.checks`
+    times an epoch, evenly, or after every update where an epoch has fewer; the run ends where it is
+    reached, its last record that of the part of the epoch so far. Checking changes no weight.
     """
+    parameters = [p for p in model.parameters() if p.requires_grad]
     chunk = train.batch_size if has_batchnorm(model) else CHUNK
     updates = math.ceil(len(train) / train.batch_size)  # of an epoch
     checks = min(config.checks, updates)  # 1, at the epoch's end, where there is no target
@@ -58,17 +60,17 @@ def fit(
         model.train()
         meter.start(epoch)
         for update, batch in enumerate(train, 1):
-            optimizer.zero_grad()
-            loss, correct = backward(model, train, batch, chunk, config)
-            if not math.isfinite(loss):
-                yield Diverged(meter.step)
-                return
-
+            for parameter in parameters:
+                parameter.grad = None
+            loss_and_correct = backward(model, train, batch, chunk, config)
+            meter.add(len(batch), loss_and_correct, gradient_norm(parameters))
             lr = float(optimizer.param_groups[0]["lr"])  # before the scheduler moves it on
-            meter.add(len(batch), loss, correct, gradient_norm(model))
             optimizer.step()
             scheduler.step()
 
+            if (update in check_points or meter.unread == READ) and not meter.read():
+                yield Diverged(meter.step)
+                return
             if update in check_points:  # the epoch's last update always is
                 with meter.paused():
                     held_out = evaluate(model, validation, config.loss)
@@ -87,23 +89,24 @@ def fit(
 
 def backward(
     model: nn.Module, train: Loader, batch: Tensor, chunk: int, config: TrainerConfig
-) -> tuple[float, int]:
-    """Add the gradient of the batch's mean loss to the parameters; that loss, and how many right.
+) -> Tensor:
+    """Add the gradient of the batch's mean loss to the parameters; (2,), that loss and how many
+    right, left on the device.
 
     The gradient is always the exact mean over the batch: a large one is summed up in chunks of
     bounded memory, except with BatchNorm, whose statistics need the whole batch at once.
     """
     half = config.precision is Precision.bf16
-    batch_loss, correct = 0.0, 0
+    sums = []
     for rows in torch.split(batch, chunk):
         images, labels = train.load(rows)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(images.device.type, torch.bfloat16) if half else nullcontext():
             logits = model(images)
         loss = summed_loss(logits, labels, config.loss) / len(batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        batch_loss += loss.item()
-        correct += int((logits.detach().argmax(1) == labels).sum())
-    return batch_loss, correct
+        correct = (logits.detach().argmax(1) == labels).sum()
+        sums.append(torch.stack((loss.detach().double(), correct.double())))
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
 
 
 @torch.no_grad()
@@ -132,10 +135,11 @@ def summed_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).float(), reduction="sum")
 
 
-def gradient_norm(model: nn.Module) -> float:
-    """Euclidean norm of the gradient over all parameters together."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    return float(nn.utils.get_total_norm(gradients))
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Euclidean norm of the gradient over all parameters together, left on the device."""
+    norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm
 
 
 def has_batchnorm(model: nn.Module) -> bool:
@@ -149,15 +153,33 @@ class Meter:
     def __init__(self) -> None:
         self.began, self.elsewhere = time.perf_counter(), 0.0
         self.step, self.images = 0, 0
+        self._sizes: list[int] = []
+        self._figures: list[Tensor] = []
 
     def start(self, epoch: int) -> None:
         """Begin a pass."""
         self.epoch, self.pass_began, self.sums = epoch, self.training(), np.zeros(5)
 
-    def add(self, images: int, mean_loss: float, correct: int, norm: float) -> None:
-        """Count one batch and its update; the epoch's last may be a smaller one."""
-        self.step, self.images = self.step + 1, self.images + images
-        self.sums += (1, images, mean_loss * images, correct, norm)
+    def add(self, images: int, loss_and_correct: Tensor, norm: Tensor) -> None:
+        """Note one batch and its update; the epoch's last may be a smaller one."""
+        self._sizes.append(images)
+        self._figures += (*loss_and_correct.unbind(), norm.double())
+
+    @property
+    def unread(self) -> int:
+        """Updates noted and not yet counted."""
+        return len(self._sizes)
+
+    def read(self) -> bool:
+        """Count what was noted, up to the first loss that isn't finite; whether there was none."""
+        figures = torch.stack(self._figures).view(-1, 3).tolist()
+        for images, (mean_loss, correct, norm) in zip(self._sizes, figures, strict=True):
+            if not math.isfinite(mean_loss):
+                return False
+            self.step, self.images = self.step + 1, self.images + images
+            self.sums += (1, images, mean_loss * images, correct, norm)
+        self._sizes, self._figures = [], []
+        return True
 
     def training(self) -> float:
         """Seconds of training, without what went on while `paused`."""

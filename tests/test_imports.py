@@ -26,6 +26,7 @@ LEAVES = {
     "environment": set[str](),
     "words": set[str](),
     "internals": set[str](),
+    "products": {"environment"},
     "config": {"errors"},
     "model": {"errors"},
     "schedules": {"errors"},

@@ -187,7 +187,7 @@ def test_with_batchnorm_a_gradient_is_the_batchs_own() -> None:
     for images, labels in batches():
         model.zero_grad()
         mean_log_loss(model.train()(images), labels).backward()  # type: ignore[no-untyped-call]
-        squares.append(trainer.gradient_norm(model) ** 2)
+        squares.append(float(trainer.gradient_norm(list(model.parameters()))) ** 2)
     total = before["gradient/variance"] + before["gradient/full_squared"]  # E‖g‖²
     assert total == pytest.approx(np.mean(squares), rel=1e-4)
     # The running statistics, which the passes above have moved, have no say.
@@ -332,7 +332,7 @@ def test_the_full_gradient_is_that_of_the_runs_loss_over_the_training_split(
     for (_, figures), model in zip(result.internals, models, strict=True):
         mean = trainer.summed_loss(model(images), labels, loss) / len(labels)
         mean.backward()  # type: ignore[no-untyped-call]
-        expected = trainer.gradient_norm(model) ** 2
+        expected = float(trainer.gradient_norm(list(model.parameters()))) ** 2
         assert figures["gradient/full_squared"] == pytest.approx(expected, rel=1e-4)
 
 

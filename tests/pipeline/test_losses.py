@@ -1,8 +1,8 @@
 """The losses of every optimizer × BatchNorm × batch size: no refactoring may change them.
 
-`losses.json` holds those of commit 0073bbc, with the torch version and the processor they were
-computed on: there they are equal bit for bit, elsewhere but for rounding. A change that means to
-change them prints new ones: python tests/pipeline/test_losses.py > tests/pipeline/losses.json
+`losses.json` holds those of commit 0073bbc on one processor and of 08e1d91 on another, each with
+its torch version: there they are equal bit for bit, elsewhere equal to the first but for rounding.
+`python tests/pipeline/test_losses.py` prints those of this machine as one more entry.
 """
 
 import json
@@ -54,10 +54,11 @@ def losses(dataset: DataSet) -> Runs:
 
 
 def test_losses_are_what_they_were(digits: DataSet) -> None:
-    stored = json.loads(Path(__file__).with_name("losses.json").read_text())
+    known = json.loads(Path(__file__).with_name("losses.json").read_text())
+    here = [entry for entry in known if entry["machine"] == machine()]
+    stored, exact = (here or known)[0], bool(here)
     runs = losses(digits)
     assert runs.keys() == stored["losses"].keys()
-    exact = stored["machine"] == machine()
     for name, epochs in runs.items():
         # AdaGrad, RMSProp and Adam divide by gradients near 0, and BatchNorm by spreads near 0:
         # over minibatches the two blow another processor's rounding up, a tenfold an epoch.
