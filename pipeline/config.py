@@ -17,6 +17,7 @@ from pipeline.errors import check, is_number, is_whole
 RESERVED = ("train", "default")  # MLflow experiments that are no study
 OWN_TAGS = {"study", "arm", "phase", "trial", "suggested", "outcome", "epochs", "steps", "seconds"}
 OWN_TAGS |= {"error", "machine", "question", "command", "test_evaluations"}  # and any with a dot
+SEEDS = 1000  # apart are the seeds of two searches: the final runs' lie in between
 FORMATS = ("csv", "markdown", "latex", "parquet")  # of exported tables
 
 
@@ -134,8 +135,10 @@ class StudyConfig:
     `search` maps an override key to its choices: a list (`optimizer: [sgd, adam]`), or `given`
     for whatever the arm sets. Each choice brings the ranges its own YAML declares under
     `search_space`. `contrasts` are the pairs of arms the question is about, `[a, b]` for a against
-    b; without any the answer compares the best arm with the next and the last. After `hours` of
-    work, restarts included, no more trials are asked for than every arm gets.
+    b; without any the answer compares the best arm with the next and the last. Every arm is
+    searched `searches` times, independently, for `trials` trials each, and each winner is retrained
+    on `finals` seeds. After `hours` of work, restarts included, no more trials are asked for than
+    every search gets.
     """
 
     name: str = MISSING
@@ -145,6 +148,7 @@ class StudyConfig:
     search: dict[str, Any] = field(default_factory=dict)
     trials: int = MISSING
     finals: int = MISSING
+    searches: int = 1
     hours: float | None = None
     contrasts: list[list[str]] = field(default_factory=list)
     fallback: list[str] = field(default_factory=list)
@@ -163,8 +167,13 @@ class StudyConfig:
         )
         free = self.name.lower() not in RESERVED
         check("study.name", self.name, free, f"any but {', '.join(RESERVED)}, which MLflow holds")
-        check("study.trials", self.trials, self.trials >= 1, "a whole number ≥ 1, per arm")
-        check("study.finals", self.finals, self.finals >= 0, "a whole number ≥ 0, seeds per arm")
+        check("study.trials", self.trials, self.trials >= 1, "a whole number ≥ 1, per search")
+        seeds = "a whole number from 0 to 999, seeds per search"
+        check("study.finals", self.finals, 0 <= self.finals < SEEDS, seeds)
+        check("study.searches", self.searches, self.searches >= 1, "a whole number ≥ 1, per arm")
+        tested = self.searches == 1 or self.finals > 0
+        several = f"a whole number ≥ 1 with study.searches={self.searches}"
+        check("study.finals", self.finals, tested, several)
         lasting = self.hours is None or 0 < self.hours < math.inf
         check("study.hours", self.hours, lasting, "a number > 0, or null")
 

@@ -123,6 +123,7 @@ def test_optuna_is_known_where_trials_are_asked_kept_and_judged() -> None:
         "studies/search/journal.py",
         "studies/search/ledger.py",
         "studies/search/runner.py",
+        "studies/search/stored.py",
         "studies/analysis/hyperparameters.py",
         "studies/analysis/tables.py",
     }

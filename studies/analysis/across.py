@@ -7,7 +7,9 @@ import pandas as pd
 
 from pipeline.errors import UserError
 from studies.analysis import tables
+from studies.analysis.comparisons import comparisons
 from studies.analysis.evidence import Evidence
+from studies.search.stored import StoredArm
 
 SHARED = "data.fingerprint"  # in every arm's definition
 
@@ -30,7 +32,7 @@ def across(studies: Sequence[Evidence]) -> Evidence:
         command=f"optstudy compare study=[{','.join(evidence.study for evidence in studies)}]",
         trials=trials,
         arms=tables.arms(trials),
-        comparisons=tables.comparisons(trials).assign(study=title),
+        comparisons=comparisons(trials).assign(study=title),
         curves=pd.concat([evidence.curves for evidence in named], ignore_index=True),
         internals=pd.concat([evidence.internals for evidence in named], ignore_index=True),
         journal={name: arm for evidence in named for name, arm in evidence.journal.items()},
@@ -53,7 +55,10 @@ def _renamed(evidence: Evidence) -> Evidence:
         trials=renamed(evidence.trials),
         curves=renamed(evidence.curves),
         internals=renamed(evidence.internals),
-        journal={full(n): replace(arm, name=full(n)) for n, arm in evidence.journal.items()},
+        journal={
+            full(name): StoredArm(full(name), [replace(s, arm=full(name)) for s in arm.searches])
+            for name, arm in evidence.journal.items()
+        },
         test_evaluations={full(n): count for n, count in evidence.test_evaluations.items()},
     )
 
@@ -73,4 +78,5 @@ def _check_alike(first: Evidence, other: Evidence) -> None:
     if budgets[0] != budgets[1]:
         said = [", ".join(f"{k} {v}" for k, v in sorted(b)[0]) for b in budgets]
         line = f"the budget of an arm is {said[0]} and {said[1]}; allowed are equal ones"
-        raise UserError(f"{pair}: {line} (study.trials=…, study.finals=… extend the smaller)")
+        extend = "study.trials=…, study.finals=…, study.searches=… extend the smaller"
+        raise UserError(f"{pair}: {line} ({extend})")

@@ -72,14 +72,15 @@ def missing(evidence: Evidence) -> Iterator[Finding]:
 def _lack(evidence: Evidence, arm: str) -> tuple[str, str] | None:
     """What an arm lacks, first things first, and the override that asks for it."""
     again = f"go on with {evidence.command or f'optstudy run study={evidence.study}'}"
-    trials, asked = symptoms.trials(evidence, arm), evidence.budgets.get(arm, {})
-    if len(trials) < asked.get("trials", 0):
-        return f"{len(trials)} of {count(asked['trials'], 'trial')} have ended; {again}.", ""
+    trials = symptoms.trials(evidence, arm)
+    if len(trials) < (asked := evidence.asked(arm, "trials")):
+        return f"{len(trials)} of {count(asked, 'trial')} have ended; {again}.", ""
     if arm not in evidence.best:
         none = f"None of {count(len(trials), 'trial')} is complete ({symptoms.outcomes(trials)})"
         return f"{none}: there is nothing to retrain.", ""
     finals = symptoms.finals(evidence, arm)
-    tested, wanted = int(finals["test_accuracy"].notna().sum()), asked.get("finals", 1)
+    tested = int(finals["test_accuracy"].notna().sum())
+    wanted = evidence.asked(arm, "finals", unknown=1)
     if wanted == 0:
         return "No final runs were asked for.", "study.finals=10"
     if tested >= wanted:
@@ -138,9 +139,9 @@ def chance(evidence: Evidence) -> Iterator[Finding]:
     for arm, best in evidence.best.items():
         if best["val_accuracy"] <= luck:
             text = (
-                f"The best trial reaches {100 * best['val_accuracy']:.1f} % validation accuracy; "
+                f"The best trial reaches {100 * best['val_accuracy']:.1f} % validation accuracy, "
             )
-            text += f"guessing reaches {100 * guessing:.1f} %: nothing is learnt in this range."
+            text += f"guessing {100 * guessing:.1f} %: nothing is learnt in this range."
             yield Finding(arm, "chance", text, "")
 
 
@@ -177,12 +178,12 @@ def budget(evidence: Evidence) -> Iterator[Finding]:
     """
     for arm in symptoms.arms(evidence):
         values = scores(symptoms.trials(evidence, arm))
-        n, asked = len(values), evidence.budgets.get(arm, {}).get("trials", 0)
+        n, asked = len(values), evidence.asked(arm, "trials")
         if n < max(5, asked):
             continue
         reasons = "; ".join(_still_paying(evidence, arm, values))
         if reasons:
-            more = f"study.trials={2 * max(n, asked)}"
+            more = f"study.trials={2 * max(n, asked) // symptoms.searches(evidence, arm)}"
             yield Finding(arm, "budget", f"{reasons[0].upper()}{reasons[1:]}.", more)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -16,8 +16,9 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.results import Phase
 from pipeline.tracking import OF_EPOCHS, Store, columns
-from studies.analysis import hyperparameters, tables
-from studies.search.journal import StoredArm, path, read
+from studies.analysis import comparisons, hyperparameters, tables
+from studies.search.journal import path, read
+from studies.search.stored import StoredArm
 
 # A column of `curves` or `internals`, and the metric that it holds.
 CURVES = {name.replace("/", "_"): name for name in OF_EPOCHS}
@@ -32,7 +33,7 @@ class Evidence:
     """One study as it stands.
 
     `trials`, `arms` and `comparisons` are the tables. `curves` has one row per epoch of every
-    final run that counts (the present best trial's): arm, seed, run_id, step and the columns of
+    final run that counts (each search's best trial's): arm, seed, run_id, step and the columns of
     CURVES, `internals` one per measurement inside the network, with the columns of INTERNALS.
     `journal` is every arm as the journal has it, empty where that is gone. `settings[run_id]` is a
     run's own configuration, flat, as text. `provenance` is one figure per name: commit, versions,
@@ -62,13 +63,24 @@ class Evidence:
 
     @cached_property
     def budgets(self) -> dict[str, dict[str, int]]:
-        """The `trials` and `finals` asked for, by arm."""
-        arms = self.journal.items()
-        return {name: {"trials": a.trials_asked, "finals": a.finals_asked} for name, a in arms}
+        """By arm its `searches`, and the `trials` and `finals` asked for of each."""
+        return {
+            name: {
+                "trials": arm.trials_asked,
+                "finals": arm.finals_asked,
+                "searches": len(arm.searches),
+            }
+            for name, arm in self.journal.items()
+        }
+
+    def asked(self, arm: str, what: Literal["trials", "finals"], unknown: int = 0) -> int:
+        """How many trials or final runs were asked for in all searches of an arm together."""
+        budget = self.budgets.get(arm)
+        return unknown if budget is None else budget[what] * budget["searches"]
 
     @cached_property
     def finals(self) -> pd.DataFrame:
-        """The final runs that count: those of each arm's present best trial, by arm and seed."""
+        """The final runs that count: those of each search's present best trial, by arm and seed."""
         return tables.counting_finals(self.trials)
 
     @cached_property
@@ -94,6 +106,11 @@ class Evidence:
     @cached_property
     def importance(self) -> pd.DataFrame:
         return hyperparameters.importance(list(self.trials["arm"].unique()), self.journal)
+
+    @property
+    def replicated(self) -> bool:
+        """Whether an arm was searched more than once: then tuned arms are compared."""
+        return bool((self.arms["searches"] > 1).any())
 
     def setting(self, run: "pd.Series[Any]", key: str) -> str:
         """What a run, a row of `trials`, has of a setting, as text; `None` where it has none."""
@@ -126,6 +143,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
     attributes = next((arm.attributes for arm in journal.values()), {})
     settings = {run["run_id"]: _under("params.", run) for run in logged}
     stored = _under("tags.", parent)
+    contrasts = [(a, b) for a, b in attributes.get("contrasts", [])]
     finals = tables.counting_finals(trials)
     # Each run costs a query per figure: only those that measured are asked.
     inside = {run for run, own in settings.items() if own.get("trainer.internals") == "True"}
@@ -135,7 +153,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         command=stored.get("command", ""),
         trials=trials,
         arms=tables.arms(trials),
-        comparisons=tables.comparisons(trials),
+        comparisons=comparisons.comparisons(trials, contrasts),
         curves=_curves(store, finals, CURVES),
         journal=journal,
         settings=settings,
@@ -143,7 +161,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         test_evaluations=_test_evaluations(logged),
         parent=str(parent.get("run_id", "")),
         internals=_curves(store, finals[finals["run_id"].isin(inside)], INTERNALS),
-        contrasts=[(a, b) for a, b in attributes.get("contrasts", [])],
+        contrasts=contrasts,
     )
 
 

@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from studies.analysis import statistics
 from studies.analysis.tables import best_row, ended
-from studies.search.journal import StoredArm
 from studies.search.search_space import searched
+from studies.search.stored import StoredArm
 
 LR = "optimizer.lr"
 TOLERANCES = (1, 2, 5)  # points of accuracy

@@ -45,6 +45,11 @@ def trials(evidence: Evidence, arm: str) -> pd.DataFrame:
     return ended(evidence.trials[evidence.trials["arm"] == arm])
 
 
+def searches(evidence: Evidence, arm: str) -> int:
+    """How often an arm was searched."""
+    return int(evidence.trials.loc[evidence.trials["arm"] == arm, "search"].nunique())
+
+
 def outcomes(runs: pd.DataFrame) -> str:
     """`3 complete, 1 diverged`."""
     counts = runs["outcome"].value_counts()

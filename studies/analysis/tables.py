@@ -5,7 +5,6 @@ trial ended and what it was worth. Columns are those of the README; a figure tha
 empty. Reads no store, rounds nothing and writes no file.
 """
 
-import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,15 +15,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.results import Outcome, Phase, worth
 from studies.analysis import statistics
-from studies.search.journal import StoredArm
+from studies.search.stored import StoredArm
 
-HEAD = ("study", "arm", "phase", "trial", "seed", "outcome")
+HEAD = ("study", "arm", "search", "phase", "trial", "seed", "outcome")
 REACHED = ("val_accuracy", "objective", "best_epoch", "test_accuracy")
 TAIL = (*REACHED, "epochs", "steps", "seconds", "run_id")
 TARGET = ("target_steps", "target_epochs", "target_images", "target_seconds")
 MEASURED = ("val_accuracy", "test_accuracy_mean", "test_accuracy_low", "test_accuracy_high")
-DIFFERENCE, BETTER = ("difference", "low", "high"), ("p_better", "p_better_low", "p_better_high")
-COMPARED = (*DIFFERENCE, "p_value", "p_holm", *BETTER)
 ENDED = tuple(outcome.value for outcome in Outcome)
 RUNNING = "running"  # the outcome of a run that has none yet
 
@@ -55,6 +52,7 @@ def _row(run: Mapping[str, Any], trial: FrozenTrial | None) -> dict[str, Any]:
         outcome = RUNNING if under_way else trial.user_attrs["outcome"]
     return {
         **{name: run[f"tags.{name}"] for name in ("study", "arm", "phase")},
+        "search": int(run.get("tags.search", 1)),  # older runs are of an arm's only one
         "trial": int(run["tags.trial"]),
         "seed": int(run["params.seed"]),
         "outcome": outcome,
@@ -129,8 +127,9 @@ def tuned(trials: pd.DataFrame) -> list[str]:
 def arms(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per arm: its best trial's hyperparameters, its final runs' test accuracy, counts.
 
-    The best is `best_row`'s; `test_accuracy_low` and `_high` bound the 95 % t-interval of the mean
-    over seeds, and are empty below two. `seconds` sums all the arm's runs.
+    The best is `best_row`'s over all searches; `test_accuracy_low` and `_high` bound the 95 %
+    t-interval of the mean, over the searches' means where there are several searches and over the
+    seeds of one; they are empty below two. `seconds` sums all the arm's runs.
     """
     searched = tuned(trials)
     rows = []
@@ -138,65 +137,49 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"study": study, "arm": arm}
         if (best := best_row(runs)) is not None:
             row |= {key: best[key] for key in [*searched, "val_accuracy"]}
-        tested = counting_finals(runs)["test_accuracy"].dropna().astype(float)
-        mean = statistics.mean(tested)
-        row |= {"test_accuracy_mean": mean.value, "finals": len(tested)}
+        tested = counting_finals(runs).dropna(subset="test_accuracy")
+        means, searched_often = search_means(tested), runs["search"].nunique()
+        mean = statistics.mean(means if searched_often > 1 else tested["test_accuracy"])
+        row |= {"test_accuracy_mean": mean.value, "searches": searched_often, "finals": len(tested)}
         row |= {"test_accuracy_low": mean.low, "test_accuracy_high": mean.high}
         search = runs[runs["phase"] == Phase.search]
         row |= {outcome: int((search["outcome"] == outcome).sum()) for outcome in ENDED}
         rows.append(row | {"seconds": runs["seconds"].astype(float).sum()})
-    order = ["study", "arm", *searched, *MEASURED, "finals", *ENDED, "seconds"]
+    order = ["study", "arm", *searched, *MEASURED, "searches", "finals", *ENDED, "seconds"]
     # A column of None alone would be of objects, and NaN is what all readers expect.
     return pd.DataFrame(rows, columns=order).astype(dict.fromkeys([*MEASURED, "seconds"], float))
 
 
 def counting_finals(trials: pd.DataFrame) -> pd.DataFrame:
-    """The final runs that count: those of each arm's present best trial, by arm and seed."""
+    """The final runs that count: those of each search's present best trial, by search and seed."""
     counting = [
         runs[(runs["phase"] == Phase.final) & (runs["trial"] == best["trial"])].sort_values("seed")
-        for _, runs in trials.groupby("arm", sort=False)
+        for _, runs in trials.groupby(["arm", "search"], sort=False)
         if (best := best_row(runs)) is not None
     ]
     return pd.concat(counting) if counting else trials.iloc[:0]
 
 
+def search_means(finals: pd.DataFrame) -> "pd.Series[float]":
+    """Mean test accuracy of every search of an arm over these final runs of it."""
+    tested = finals.dropna(subset="test_accuracy").astype({"test_accuracy": float})
+    means: pd.Series[float] = tested.groupby("search")["test_accuracy"].mean()
+    return means
+
+
 def best_row(runs: pd.DataFrame) -> "pd.Series[Any] | None":
-    """An arm's best trial, the first of `ranked`; None where no trial is complete."""
+    """The best trial of an arm or a search, the first of `ranked`; None without a complete one."""
     best_first = ranked(runs)
     return None if best_first.empty else best_first.iloc[0]
 
 
 def ranked(runs: pd.DataFrame) -> pd.DataFrame:
-    """An arm's complete search trials by their objective, best first; of equals the earlier."""
+    """Complete search trials by their objective, best first; of equals the earlier."""
     complete = runs[(runs["phase"] == Phase.search) & (runs["outcome"] == Outcome.complete)]
-    return complete.sort_values(["objective", "trial"], ascending=[False, True])
+    by = ["objective", "search", "trial"]
+    return complete.sort_values(by, ascending=[False, True, True])
 
 
 def ended(runs: pd.DataFrame) -> pd.DataFrame:
     """The search trials that have ended, however they did."""
     return runs[(runs["phase"] == Phase.search) & runs["outcome"].isin(ENDED)]
-
-
-def comparisons(trials: pd.DataFrame) -> pd.DataFrame:
-    """One row per pair of arms with final runs: test accuracies paired on their shared seeds.
-
-    `arm_a` is the one of the higher mean; `difference` is A − B in accuracy with its 95 %
-    interval, `p_value` the sign-flip test's, `p_holm` corrected over the study's pairs, `p_better`
-    P(A > B). `verdict` follows a fixed rule (`statistics.verdict`).
-    """
-    finals = counting_finals(trials).dropna(subset=["test_accuracy"])
-    by_seed = finals.pivot(index="seed", columns="arm", values="test_accuracy").astype(float)
-    arms = sorted(by_seed.columns, key=lambda arm: -by_seed[arm].mean())
-    pairs = list(itertools.combinations(arms, 2))
-    shared = [by_seed[list(pair)].dropna().to_numpy() for pair in pairs]
-    compared = [statistics.compare(seeds[:, 0], seeds[:, 1]) for seeds in shared]
-    corrected = statistics.holm([c.p_value for c in compared])
-    tested = max(1, sum(c.p_value is not None for c in compared))
-    rows = []
-    for (a, b), c, p_holm in zip(pairs, compared, corrected, strict=True):
-        d, p = c.difference, c.p_better
-        figures = [d.value, d.low, d.high, c.p_value, p_holm, p.value, p.low, p.high]
-        verdict = statistics.verdict(c, p_holm, tested)
-        rows.append([trials["study"].iloc[0], a, b, *figures, c.seeds, verdict])
-    table = pd.DataFrame(rows, columns=["study", "arm_a", "arm_b", *COMPARED, "seeds", "verdict"])
-    return table.astype(dict.fromkeys(COMPARED, float))

@@ -64,10 +64,11 @@ def _range(span: Range) -> str:
 def _cost(study: Study) -> Iterator[tuple[str, str]]:
     budget = study.budget
     epochs = {arm.name: max(int(s.trainer.epochs) for s in arm.samples) for arm in study.arms}
-    runs = budget.trials + budget.finals
+    runs = budget.searches * (budget.trials + budget.finals)
     total = runs * sum(epochs.values())
     each = f"({count(budget.trials, 'trial')} + {count(budget.finals, 'final run')})"
-    each = f"{count(len(study.arms), 'arm')} × {each}"
+    several = f" × {budget.searches} searches" if budget.searches > 1 else ""
+    each = f"{count(len(study.arms), 'arm')}{several} × {each}"
     each += f" × {count(max(epochs.values()), 'epoch')}" if len({*epochs.values()}) == 1 else ""
     yield "budget", f"{each} = {count(runs * len(study.arms), 'run')}, at most {total} epochs"
     if budget.hours is not None:
@@ -96,7 +97,7 @@ def _time(study: Study, epochs: dict[str, int], workers: int) -> str:
         if not took.get(kind):
             what = ", ".join(f"{key}={value}" for key, value in zip(ALIKE, kind, strict=True))
             return f"can't be told: no study has been run here with {what}"
-        runs = study.budget.trials + study.budget.finals
+        runs = study.budget.searches * (study.budget.trials + study.budget.finals)
         seconds += runs * epochs[arm.name] * median(took[kind])
     return (
         f"about {duration(seconds / workers)}, by the trials of earlier studies; pruning saves some"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # pandas and Optuna take a while to import, and many verbs do
     import pandas as pd
 
     from studies.report.conclusion import Conclusion
-    from studies.search.journal import StoredArm
+    from studies.search.stored import StoredArm
 
 
 def standing(arms: Sequence["StoredArm"], width: int, alive: bool = True) -> RenderableType:
@@ -58,10 +58,12 @@ def _cells(arm: "StoredArm") -> tuple[str, str, str, str, str]:
     from studies.search.journal import accuracy
 
     best = "" if arm.best is None else f"{accuracy(arm.best):.4f} (trial {arm.best.number})"
-    test = [r["test_accuracy"] for r in arm.finals.values() if r["test_accuracy"] is not None]
+    test = [r["test_accuracy"] for r in arm.finals if r["test_accuracy"] is not None]
     mean = f"{math.fsum(test) / len(test):.4f}" if test else ""
-    finals = f"{len(arm.finals)}/{arm.finals_asked}" if arm.finals_asked else ""
-    return arm.name, f"{len(arm.ended)}/{arm.trials_asked}", best, finals, mean
+    searches = len(arm.searches)
+    asked, wanted = arm.trials_asked * searches, arm.finals_asked * searches
+    finals = f"{len(arm.finals)}/{wanted}" if wanted else ""
+    return arm.name, f"{len(arm.ended)}/{asked}", best, finals, mean
 
 
 def best_so_far(arms: Sequence["StoredArm"]) -> Text:
@@ -89,7 +91,7 @@ def status(study: str, arms: Sequence["StoredArm"], alive: bool, width: int) -> 
     """The same of a study that may run elsewhere, or not any more."""
     from studies.search.progress import missing
 
-    left = sum(missing(arm) for arm in arms)
+    left = sum(missing(search) for arm in arms for search in arm.searches)
     note = f"stopped; {count(left, 'run')} missing: optstudy run …" if left else "done"
     note = note if arms else "nothing was begun"
     if alive:

@@ -22,7 +22,8 @@ from studies.report.plots import draw
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The parts of a budget, and where an arm's own budget or its definition keeps each.
-BUDGET = {"trials per arm": "trials", "final runs per arm": "finals", "epochs": "trainer.epochs"}
+BUDGET = {"searches per arm": "searches", "trials per search": "trials"}
+BUDGET |= {"final runs per search": "finals", "epochs": "trainer.epochs"}
 BUDGET |= {"batch size": "trainer.batch_size", "sampler": "sampler", "pruner": "pruner"}
 
 
@@ -78,12 +79,17 @@ def page(
 def facts(evidence: Evidence) -> list[str]:
     """What kind of study it is, at a glance; a budget only where all arms have the same."""
     budgets = _budgets(evidence)
-    trials, epochs = (set(budgets[name].values()) for name in ("trials per arm", "epochs"))
+    trials, epochs = (set(budgets[name].values()) for name in ("trials per search", "epochs"))
+    searches = int(evidence.arms["searches"].max())
+    each = "a search" if searches > 1 else "each"
     return [
         words.count(len(evidence.arms), "arm"),
-        *(f"{words.count(n, 'trial')} each" for n in trials if len(trials) == 1 and n != ""),
+        *([f"{searches} searches each"] if searches > 1 else []),
+        *(f"{words.count(n, 'trial')} {each}" for n in trials if len(trials) == 1 and n != ""),
         *(words.count(n, "epoch") for n in epochs if len(epochs) == 1 and n != ""),
-        words.count(int(evidence.arms["finals"].max()), "final seed"),
+        words.count(
+            int(evidence.arms["finals"].max()), "final run" if searches > 1 else "final seed"
+        ),
         evidence.provenance.get("data.name", "data set not recorded"),
         f"{words.duration(evidence.arms['seconds'].sum())} of training",
     ]
@@ -100,7 +106,7 @@ def arms_table(evidence: Evidence) -> Table:
         forgiving = [words.figure(width, ".1f") for width in widths.get(name, ())]
         wide = " / ".join(forgiving) if all(forgiving) else ""
         narrow = "no learning rate searched" if not wide else "no second trial within 5 points"
-        asked = evidence.budgets.get(name, {}).get("finals", arm["finals"])
+        asked = evidence.asked(name, "finals", unknown=arm["finals"])
         finals = str(asked) if arm["finals"] == asked else f"{arm['finals']} of {asked}"
         cells = {
             "Arm": Cell(name, arm=True),
@@ -113,7 +119,8 @@ def arms_table(evidence: Evidence) -> Table:
         }
         rows.append(cells)
     note = (
-        "Test accuracy is the mean over final seeds with its 95 % interval. Learning-rate width: "
+        "Test accuracy is the mean over final seeds (over searches, where there are several) with "
+        "its 95 % interval. Learning-rate width: "
         "the decades of learning rate whose trials, with the best trial's optimizer, come within "
         "1, 2 and 5 points of the arm's best; 0.0 where the best stands alone."
     )

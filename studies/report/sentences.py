@@ -10,10 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from studies.analysis.comparisons import DIFFERENCE
 from studies.analysis.evidence import Evidence
+from studies.analysis.searches import FEW, searches_needed, smallest
 from studies.analysis.statistics import seeds_needed
 from studies.report import words
 
+SAMPLE = ("searches", "seeds", "verdict")
 TURNED = {"better": "worse", "worse": "better"}  # the verdicts that decide
 
 
@@ -27,7 +30,10 @@ class Pair:
     difference: float
     low: float
     high: float
+    level: float
     p: float
+    p_alone: float
+    searches: int
     seeds: int
     verdict: str
 
@@ -70,21 +76,44 @@ class Pair:
         """`95 % interval 13.8 to 14.6, p = 0.002, 10 paired seeds`, as far as there is.
 
         Of several pairs the seeds are the arms' own, said once."""
-        figures = [f"95 % interval {self.interval}"] if self.interval else []
+        figures = [f"{percent(self.level)} % interval {self.interval}"] if self.interval else []
         if pd.notna(self.p):
             figures.append(_p([self]))
         if self.pairs == 1:
-            figures.append(words.count(self.seeds, "paired seed"))
-        return ", ".join(figures)
+            several = self.searches > 1
+            sample = f"{self.searches} searches each" if several else "paired seed"
+            figures.append(sample if several else words.count(self.seeds, sample))
+        return "; ".join(filter(None, [", ".join(figures), self.remark]))
+
+    @property
+    def remark(self) -> str:
+        """What interval and test, being different methods, leave to be said of replicated arms."""
+        if self.searches <= FEW or pd.isna(self.p):
+            return ""
+        agree = "all searches agree"
+        if self.is_decided and self.p_alone <= smallest(self.searches, self.searches):
+            return f"{agree}, and {self.searches} can show no smaller p"
+        apart = self.low > 0 or self.high < 0
+        if apart and self.verdict == "no difference shown":
+            return "the interval, which assumes normal means, excludes 0; the exact test doesn't"
+        return ""
 
     @property
     def too_few(self) -> str:
-        """How many seeds there are and how many it takes; empty where there are enough."""
-        if self.verdict != "too few seeds":
-            return ""
+        """How many seeds or searches there are, and how many it takes; empty where enough."""
         over = "" if self.pairs == 1 else f" over {self.pairs} pairs"
-        needed = seeds_needed(self.pairs)
-        return f"too few seeds: {self.seeds}, at least {needed} are needed to reach p < 0.05{over}"
+        if self.verdict == "too few searches":
+            there, needed = self.searches, searches_needed(self.pairs)
+        elif self.verdict == "too few seeds":
+            there, needed = self.seeds, seeds_needed(self.pairs)
+        else:
+            return ""
+        return f"{self.verdict}: {there}, at least {needed} are needed to reach p < 0.05{over}"
+
+
+def percent(level: float) -> str:
+    """`95`, or `97.5` of 0.975."""
+    return f"{100 * level:.3g}"
 
 
 def pair(evidence: Evidence, a: str, b: str) -> Pair | None:
@@ -93,7 +122,7 @@ def pair(evidence: Evidence, a: str, b: str) -> Pair | None:
     pairs = max(1, int(rows["p_value"].notna().sum()))
     for _, row in rows.dropna(subset="difference").iterrows():
         if {row["arm_a"], row["arm_b"]} == {a, b}:
-            figures = row[["difference", "low", "high", "p_holm", "seeds", "verdict"]]
+            figures = row[[*DIFFERENCE, "level", "p_holm", "p_value", *SAMPLE]]
             stored = Pair(pairs, row["arm_a"], row["arm_b"], *figures)
             return stored if stored.a == a else stored.turned
     return None
@@ -106,15 +135,21 @@ def two(evidence: Evidence, a: str, b: str) -> str:
         reached = [words.reached(_row(evidence, arm)) for arm in (a, b)]
         return f"{a} reaches {reached[0]}, {b} {reached[1]}; they share no final seed to compare on"
     ahead = compared.ahead  # `a` has the higher mean, but seeds of one arm only count in that
-    said = f"{ahead.a} is {ahead.standing} {ahead.b} by {ahead.points} of test accuracy"
+    subject, rival = ahead.a, ahead.b
+    if ahead.searches == 1:  # another search may find other ones
+        subject, rival = f"the configuration found for {ahead.a}", f"that found for {ahead.b}"
+    said = f"{subject} is {ahead.standing} {rival} by {ahead.points} of test accuracy"
     said += f" ({ahead.detail})"
     if ahead.is_decided:
-        return said
+        return words.capital(said) if ahead.searches == 1 else said
     if ahead.too_few:
         return f"{words.capital(ahead.too_few)}; {said}"
     if ahead.difference < 0.0005:
         said = f"they differ by less than 0.1 points of test accuracy ({ahead.detail})"
-    return f"No difference between {ahead.a} and {ahead.b} is shown: {said}"
+    between = f"{ahead.a} and {ahead.b}"
+    if ahead.searches == 1:
+        between = f"the configurations found for {between}"
+    return f"No difference between {between} is shown: {said}"
 
 
 def contrasts(evidence: Evidence, asked: Sequence[tuple[str, str]]) -> list[str]:
@@ -168,7 +203,8 @@ def _alike(evidence: Evidence, together: Sequence[Pair]) -> str:
         f"{words.points(each.difference)}{f' ({each.interval})' if each.interval else ''}"
         for each in shown
     ]
-    return f"{said}{words.joined(amounts)} points (95 % intervals; {_p(together)})"
+    level = percent(first.level)
+    return f"{said}{words.joined(amounts)} points ({level} % intervals; {_p(together)})"
 
 
 def _p(pairs: Sequence[Pair]) -> str:

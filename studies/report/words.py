@@ -16,8 +16,10 @@ PLAIN = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
 
 def reached(arm: "pd.Series[Any]", unit: bool = True) -> str:
-    """`51.2 % test accuracy (95 % interval 50.9 to 51.5, 10 seeds)`."""
+    """`51.2 % test accuracy (95 % interval 50.9 to 51.5, 10 seeds)`, or `(…, 5 searches)`."""
     seeds = count(int(arm["finals"]), "seed")
+    if (searches := int(arm["searches"])) > 1:
+        seeds = f"{searches} searches"
     low, high = (arm[f"test_accuracy_{end}"] for end in ("low", "high"))
     if bounds := interval(low, high, points):
         seeds = f"95 % interval {bounds}, {seeds}"

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.compose import compose, flat, merge, override_key, typed
-from pipeline.config import Config, StudyConfig
+from pipeline.config import SEEDS, Config, StudyConfig
 from pipeline.errors import UserError, check, did_you_mean
 from pipeline.options import options
 from studies.search.search_space import Dimension, Range, Space, Tuned, describe, parse_ranges
@@ -83,9 +83,13 @@ class Study:
         """The command line that runs, or goes on with, this study."""
         return shlex.join(["optstudy", "run", *self.overrides])
 
-    def final_seeds(self) -> list[int]:
-        """Seeds the search never used, the same for every arm (paired): seed+1, seed+2, …"""
-        return [self.config.seed + 1 + i for i in range(self.budget.finals)]
+    def seed(self, search: int) -> int:
+        """The seed of the `search`-th search of every arm, counted from 1: seed, seed+1000, …"""
+        return self.config.seed + SEEDS * (search - 1)
+
+    def final_seeds(self, search: int) -> list[int]:
+        """Seeds that no search uses, the same for every arm (paired): those after the search's."""
+        return [self.seed(search) + 1 + i for i in range(self.budget.finals)]
 
     def definitions(self, fingerprint: str) -> dict[str, dict[str, Any]]:
         """Every arm's definition on images of this fingerprint, with what all arms share."""

@@ -88,12 +88,12 @@ def _branches(dimension: Dimension, points: int) -> list[Point]:
     return branches
 
 
-def design(study: Study, arm: Arm) -> list[Point] | None:
-    """The arm's points where its sampler lays them out beforehand (grid, qmc), else None."""
+def design(study: Study, arm: Arm, search: int) -> list[Point] | None:
+    """A search's points where its sampler lays them out beforehand (grid, qmc), else None."""
     recipe = arm.policy("sampler")
     if "design" not in recipe:
         return None
     points: list[Point] = instantiate(recipe.design)(
-        arm.space, study.budget.trials, study.config.seed
+        arm.space, study.budget.trials, study.seed(search)
     )
     return points

@@ -8,11 +8,8 @@ interrupted, and no worker touches the file. Imports no MLflow and no training.
 
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from pipeline.config import Config
 from pipeline.errors import UserError, did_you_mean
 from pipeline.options import options
 from pipeline.results import Outcome, Result
+from studies.search.stored import FINAL, StoredArm, StoredSearch, by_arm
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # sampler.group, named on purpose
@@ -37,92 +35,6 @@ STATES = {
     Outcome.diverged: TrialState.PRUNED,  # not FAIL: samplers learn from pruned trials only
     Outcome.failed: TrialState.FAIL,
 }
-FINAL = "final"  # user attributes "final/<trial>/<seed>" of an arm hold its final runs
-
-
-@dataclass(frozen=True)
-class StoredArm:
-    """One arm as its journal has it: a snapshot.
-
-    `trials` are in the order of their numbers, those under way (RUNNING) or still only named
-    (WAITING) included; `attributes` are those of the arm's Optuna study: its definition, flat, and
-    the trials and finals last asked for among them.
-    """
-
-    name: str
-    attributes: Mapping[str, Any]
-    trials: Sequence[FrozenTrial]
-
-    @property
-    def definition(self) -> dict[str, Any]:
-        return dict(self.attributes["definition"])
-
-    @property
-    def trials_asked(self) -> int:
-        return int(self.attributes["trials"])
-
-    @property
-    def finals_asked(self) -> int:
-        return int(self.attributes["finals"])
-
-    @property
-    def worked(self) -> float:
-        """Seconds that processes had run the study for when a run of this arm last ended."""
-        return float(self.attributes.get("worked", 0.0))
-
-    @property
-    def cut(self) -> Mapping[str, Any] | None:
-        """The `hours` that ended the search, and the `trials` it was to have; None if none did."""
-        cut: Mapping[str, Any] | None = self.attributes.get("cut")
-        return cut
-
-    @cached_property
-    def ended(self) -> list[FrozenTrial]:
-        """The trials that have ended, however they did."""
-        return [trial for trial in self.trials if trial.state.is_finished()]
-
-    @cached_property
-    def begun(self) -> int:
-        """How many trials have been asked for so far."""
-        return sum(trial.state != TrialState.WAITING for trial in self.trials)
-
-    @cached_property
-    def interrupted(self) -> list[FrozenTrial]:
-        """The trials under way; where nobody runs the study, those that were interrupted."""
-        return [trial for trial in self.trials if trial.state == TrialState.RUNNING]
-
-    @cached_property
-    def best(self) -> FrozenTrial | None:
-        """The complete trial of the highest objective, the earliest of equals.
-
-        A pruned or diverged trial never is: Optuna keeps its last report as a value.
-        """
-        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
-        return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
-
-    @cached_property
-    def finals(self) -> dict[int, Mapping[str, Any]]:
-        """The final runs that count, by seed: the best trial's, not those of a former best."""
-        if self.best is None:
-            return {}
-        prefix = f"{FINAL}/{self.best.number}/"
-        return {
-            int(key.removeprefix(prefix)): record
-            for key, record in self.attributes.items()
-            if key.startswith(prefix)
-        }
-
-    @cached_property
-    def outcomes(self) -> Counter[str]:
-        """The ended trials, counted by outcome."""
-        return Counter(trial.user_attrs["outcome"] for trial in self.ended)
-
-    @cached_property
-    def runs(self) -> dict[str, FrozenTrial | None]:
-        """The trial of every MLflow run, begun or ended; None for an (ended) final run's."""
-        trials = {t.user_attrs["run_id"]: t for t in self.trials if "run_id" in t.user_attrs}
-        records = [v for key, v in self.attributes.items() if key.startswith(f"{FINAL}/")]
-        return trials | {record["run_id"]: None for record in records}
 
 
 def accuracy(trial: FrozenTrial) -> float:
@@ -157,27 +69,28 @@ def stops(
     return stop
 
 
-def end(arm: optuna.Study, trial: optuna.Trial, result: Result) -> None:
+def end(search: optuna.Study, trial: optuna.Trial, result: Result) -> None:
     """Write down how a trial ended: from here on it is never trained again."""
     trial.set_user_attr("outcome", result.outcome)
     if result.error is not None:
         trial.set_user_attr("error", result.error.strip().splitlines()[-1])
-    arm.tell(trial, result.objective, STATES[result.outcome])
+    search.tell(trial, result.objective, STATES[result.outcome])
 
 
-def end_final(arm: optuna.Study, trial: int, seed: int, run_id: str, result: Result) -> None:
+def end_final(search: optuna.Study, trial: int, seed: int, run_id: str, result: Result) -> None:
     """Write down a final run of a trial; one attribute, so it is there whole or not at all."""
     test = None if result.test is None else result.test.accuracy
     record = {"run_id": run_id, "outcome": result.outcome, "test_accuracy": test}
-    arm.set_user_attr(f"{FINAL}/{trial}/{seed}", record)
+    search.set_user_attr(f"{FINAL}/{trial}/{seed}", record)
 
 
-def open_arm(
-    storage: BaseStorage, study: str, arm: str, attributes: Mapping[str, Any]
+def open_search(
+    storage: BaseStorage, study: str, arm: str, search: int, attributes: Mapping[str, Any]
 ) -> optuna.Study:
-    """The Optuna study of an arm, made where there is none, with these attributes."""
+    """The Optuna study of an arm's search, made where there is none, with these attributes."""
+    name = f"{study}/{arm}/{search}"
     opened = optuna.create_study(
-        storage=storage, study_name=f"{study}/{arm}", direction="maximize", load_if_exists=True
+        storage=storage, study_name=name, direction="maximize", load_if_exists=True
     )
     if opened.metric_names is None:  # what a dashboard calls the values
         opened.set_metric_names(["objective"])
@@ -187,25 +100,37 @@ def open_arm(
     return opened
 
 
-def snapshot(arm: optuna.Study) -> StoredArm:
-    """An arm as it stands."""
-    name = arm.study_name.partition("/")[2]
-    return StoredArm(name, arm.user_attrs, arm.get_trials(deepcopy=False))
+def snapshot(search: optuna.Study) -> StoredSearch:
+    """A search as it stands."""
+    _, arm, *number = search.study_name.split("/")
+    trials = search.get_trials(deepcopy=False)
+    return StoredSearch(arm, int(number[0]) if number else 1, search.user_attrs, trials)
 
 
-def snapshots(storage: BaseStorage) -> dict[str, StoredArm]:
-    """Every arm in a journal, by name; without one that was killed while it was being made."""
-    arms = [
+def snapshots(storage: BaseStorage) -> list[StoredSearch]:
+    """Every search in a journal; without one that was killed while it was being made."""
+    searches = [
         snapshot(optuna.load_study(study_name=name, storage=storage))
         for name in optuna.get_all_study_names(storage)
     ]
     made = {"definition", "trials", "finals"}
-    return {arm.name: arm for arm in arms if made <= arm.attributes.keys()}
+    return [search for search in searches if made <= search.attributes.keys()]
+
+
+def check_numbered(storage: BaseStorage, study: str) -> None:
+    """Raise UserError for a study begun before searches had numbers: it is read, not gone on."""
+    if any(name.count("/") == 1 for name in optuna.get_all_study_names(storage)):
+        raise UserError(
+            f"study={study} was begun before searches were replicated (study.searches): optstudy "
+            f"report study={study} shows it; to go on, give the new one a name of its own, "
+            "study.name=…"
+        )
 
 
 def read(config: Config, study: str) -> dict[str, StoredArm]:
     """Every arm of a study, by name; none where its journal is gone, or was never there."""
-    return snapshots(_storage(path(config, study))) if study in existing(config) else {}
+    there = study in existing(config)
+    return by_arm(snapshots(_storage(path(config, study)))) if there else {}
 
 
 @contextmanager

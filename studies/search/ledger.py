@@ -8,7 +8,7 @@ half written is in MLflow alone, where `open_ledger` finds and removes it. Train
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -27,10 +27,12 @@ from pipeline.tracking import pages
 from studies.search import journal, picture
 from studies.search.arms import Arm, Study, check_same_experiment
 from studies.search.designs import Point
-from studies.search.journal import StoredArm
 from studies.search.progress import Due
 from studies.search.search_space import suggest
+from studies.search.stored import StoredArm, StoredSearch, by_arm
 from studies.search.workers import Task
+
+Key = tuple[str, int]  # an arm's name, the number of its search
 
 
 @dataclass(frozen=True)
@@ -54,41 +56,47 @@ class Job:
 class Ledger:
     """An open study: starts runs, and writes down how they go on and how they end.
 
-    `arms` are the Optuna studies by arm, `designs` the points of arms whose sampler lays them out
-    beforehand, `tags` those of every run, `parent` the study's own run in MLflow.
+    `searches` are the Optuna studies by arm and number, `designs` the points of those whose sampler
+    lays them out beforehand, `tags` those of every run, `parent` the study's own run in MLflow.
     """
 
     study: Study
     dataset: DataSet
-    arms: Mapping[str, optuna.Study]
-    designs: Mapping[str, Sequence[Point]]
+    searches: Mapping[Key, optuna.Study]
+    designs: Mapping[Key, Sequence[Point]]
     store: tracking.Store
     experiment: str
     parent: str
     tags: Mapping[str, str]
 
-    def snapshots(self) -> list[StoredArm]:
-        """Every arm as the journal has it, in the order of the study's YAML."""
-        return [journal.snapshot(arm) for arm in self.arms.values()]
+    def snapshots(self) -> list[StoredSearch]:
+        """Every search as the journal has it, the first of all arms first, as the YAML has them."""
+        return [journal.snapshot(search) for search in self.searches.values()]
+
+    def arms(self) -> list[StoredArm]:
+        """Every arm with its searches, in the order of the study's YAML."""
+        return list(by_arm(self.snapshots()).values())
 
     def start(self, due: Due) -> Job:
         """Ask for a new trial's point, or take the stored one, and open the run in both books."""
         arm = next(arm for arm in self.study.arms if arm.name == due.arm)
         if due.seed is None:
-            trial = self._trial(arm, due.trial)
-            due = Due(due.arm, trial.number)
-            phase, kind, number, seed = Phase.search, "trial", due.trial, self.study.config.seed
+            trial = self._trial(arm, due.search, due.trial)
+            due = replace(due, trial=trial.number)
+            phase, kind, number = Phase.search, "trial", due.trial
+            seed = self.study.seed(due.search)
         else:
             trial, phase, kind, number, seed = None, Phase.final, "seed", due.seed, due.seed
         assert due.trial is not None
-        before = self.arms[arm.name].get_trials(deepcopy=False)[due.trial]
+        before = self.searches[due.arm, due.search].get_trials(deepcopy=False)[due.trial]
         suggested = before.user_attrs["suggested"] if trial is None else suggest(trial, arm.space)
-        overrides = (*arm.base, *suggested, f"seed={seed}")
+        overrides = (*arm.base, *suggested, f"seed={seed}", *self._split(due, seed))
         composed = compose(overrides)
         config = typed(composed)
         point = f"{config.optimizer['name']} {tracking.compact(config.optimizer['lr'])}"
         tags = {
             "arm": due.arm,
+            "search": due.search,
             "phase": phase,
             "trial": due.trial,
             "suggested": json.dumps(suggested),
@@ -97,7 +105,7 @@ class Ledger:
         run_id = self.store.start(
             self.experiment,
             # the number first: the UI shows some twenty characters, and arms may begin alike
-            f"{kind[0]}{number} {arm.name} · {point}",
+            f"{kind[0]}{number} {self._title(due)} · {point}",
             params=flat(composed),
             tags={**self.tags, **tags},
             texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
@@ -105,7 +113,7 @@ class Ledger:
         if trial is not None:
             journal.begin(trial, overrides, suggested, run_id)
         task = Task(overrides, self.tags["data.fingerprint"], phase)
-        said = f"{arm.name}/{'final ' if trial is None else ''}{kind} {number} · {point}"
+        said = f"{self._title(due)}/{'final ' if trial is None else ''}{kind} {number} · {point}"
         return Job(due, task, run_id, said, config.trainer.epochs, before, trial)
 
     def stops(self, job: Job, epoch: Epoch) -> bool:
@@ -121,12 +129,12 @@ class Ledger:
     def end(self, job: Job, result: Result) -> None:
         """Write down how a run ended. Killed between the two, it is as if it had never begun."""
         self.store.finish(job.run_id, result)
-        arm = self.arms[job.due.arm]
+        due, search = job.due, self.searches[job.due.arm, job.due.search]
         if job.trial is not None:
-            journal.end(arm, job.trial, result)
-        elif job.due.trial is not None and job.due.seed is not None:
-            journal.end_final(arm, job.due.trial, job.due.seed, job.run_id, result)
-        picture.show(self.store, self.parent, journal.snapshot(arm))
+            journal.end(search, job.trial, result)
+        elif due.trial is not None and due.seed is not None:
+            journal.end_final(search, due.trial, due.seed, job.run_id, result)
+        picture.show(self.store, self.parent, by_arm(self.snapshots())[due.arm])
 
     def publish(self, files: Iterable[Path], answer: str) -> None:
         """Attach tables to the study's run; its note says what was asked and found."""
@@ -134,21 +142,34 @@ class Ledger:
         own, command = self.study.config.tracking.note, tracking.masked(self.study.command)
         said = (self.study.budget.question, answer, own, f"`{command}`")
         self.store.tag(self.parent, {pages.NOTE: "\n\n".join(filter(None, said))})
-        picture.complete(self.store, self.parent, self.snapshots(), self.dataset)
+        picture.complete(self.store, self.parent, self.arms(), self.dataset)
         self.store.end(self.parent)
 
-    def _trial(self, arm: Arm, number: int | None) -> optuna.Trial:
+    def _title(self, due: Due) -> str:
+        """What a run is named after: its arm, and its search where there are several."""
+        several = self.study.budget.searches > 1
+        return f"{due.arm}/{due.search}" if several else due.arm
+
+    def _split(self, due: Due, seed: int) -> list[str]:
+        """A training split of its own for a final run, and for a search after the first.
+
+        So what the difference of two tuned arms owes to the split is in its interval.
+        """
+        own = due.seed is not None or due.search > 1
+        return [f"data.split_seed={seed}"] if own else []
+
+    def _trial(self, arm: Arm, search: int, number: int | None) -> optuna.Trial:
         """A new trial, or an interrupted one, with the sampler that its number asks for.
 
         The sampler is made anew for each trial, its seed derived from the trial's number: a resumed
         study neither repeats the suggestions of its first half nor depends on where it stopped.
         """
-        opened = self.arms[arm.name]
+        opened = self.searches[arm.name, search]
         stored = journal.snapshot(opened)
         place = stored.begun if number is None else number
-        identity = f"{self.study.config.seed} {arm.name} {place}"
+        identity = f"{self.study.seed(search)} {arm.name} {place}"
         seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4])
-        design = self.designs.get(arm.name)
+        design = self.designs.get((arm.name, search))
         if design is not None:  # every value is in the design, nothing is left to sample
             opened.sampler = optuna.samplers.RandomSampler(seed=seed)
         else:
@@ -164,7 +185,7 @@ class Ledger:
 def open_ledger(
     study: Study,
     dataset: DataSet,
-    designs: Mapping[str, Sequence[Point]],
+    designs: Mapping[Key, Sequence[Point]],
     storage: BaseStorage,
     store: tracking.Store,
 ) -> Ledger:
@@ -174,10 +195,11 @@ def open_ledger(
     runs that the journal names.
     """
     definitions = study.definitions(dataset.fingerprint)
+    journal.check_numbered(storage, study.name)
     stored = journal.snapshots(storage)
-    check_same_experiment(study.name, definitions, {n: arm.definition for n, arm in stored.items()})
+    check_same_experiment(study.name, definitions, {s.arm: s.definition for s in stored})
     experiment = store.experiment(study.name, [arm.name for arm in study.arms])
-    runs = [pair for arm in stored.values() for pair in arm.runs.items()]
+    runs = [pair for search in stored for pair in search.runs.items()]
     named = [run_id for run_id, trial in runs if trial is None or trial.state.is_finished()]
     parents, others = study_runs(store, experiment)
     check_has_runs(study, named, others, store)
@@ -188,11 +210,14 @@ def open_ledger(
     budget = study.budget
     asked = {key: getattr(budget, key) for key in ("trials", "finals", "question", "contrasts")}
     asked |= {"cut": None}
-    arms = {}
-    for arm in study.arms:
-        attributes = asked | {"definition": definitions[arm.name]}
-        arms[arm.name] = journal.open_arm(storage, study.name, arm.name, attributes)
-        arms[arm.name].pruner = instantiate(arm.policy("pruner")["build"])
+    searches = {}
+    # Searches there already are stay the study's where fewer are asked for.
+    for number in range(1, max([budget.searches, *(search.search for search in stored)]) + 1):
+        for arm in study.arms:
+            attributes = asked | {"definition": definitions[arm.name]}
+            opened = journal.open_search(storage, study.name, arm.name, number, attributes)
+            opened.pruner = instantiate(arm.policy("pruner")["build"])
+            searches[arm.name, number] = opened
     tags = environment() | {
         "study": study.name,
         "data.name": dataset.name,
@@ -208,23 +233,23 @@ def open_ledger(
         parents = [store.start(experiment, f"study {study.name}", params={}, tags=tags | own)]
     store.tag(parents[0], said.tags)
     tags |= pages.said(said.tags, said.note)
-    return Ledger(study, dataset, arms, designs, store, experiment, parents[0], tags)
+    return Ledger(study, dataset, searches, designs, store, experiment, parents[0], tags)
 
 
-def clock(ledger: Ledger, arm: str, seconds: float) -> None:
+def clock(ledger: Ledger, search: Key, seconds: float) -> None:
     """Write down how long a study has been worked on."""
-    ledger.arms[arm].set_user_attr("worked", seconds)
+    ledger.searches[search].set_user_attr("worked", seconds)
 
 
 def cut(ledger: Ledger, seconds: float) -> None:
-    """End a search whose hours are over: all arms get the trials that the furthest has begun."""
-    arms, budget = ledger.snapshots(), ledger.study.budget
-    trials = max(1, *(arm.begun for arm in arms))
-    if trials < max(arm.trials_asked for arm in arms):
-        for name, arm in ledger.arms.items():
-            arm.set_user_attr("cut", {"hours": budget.hours, "trials": budget.trials})
-            arm.set_user_attr("trials", trials)
-            clock(ledger, name, seconds)
+    """End a study whose hours are over: all searches get the trials that the furthest has begun."""
+    searches, budget = ledger.snapshots(), ledger.study.budget
+    trials = max(1, *(search.begun for search in searches))
+    if trials < max(search.trials_asked for search in searches):
+        for key, search in ledger.searches.items():
+            search.set_user_attr("cut", {"hours": budget.hours, "trials": budget.trials})
+            search.set_user_attr("trials", trials)
+            clock(ledger, key, seconds)
 
 
 def study_runs(store: tracking.Store, experiment: str) -> tuple[list[str], list[str]]:

@@ -7,7 +7,8 @@ from pipeline import train
 from pipeline.compose import compose, typed
 from pipeline.data import DataSet, search_splits
 from pipeline.tracking import VALIDATION, WEIGHTS, Store, pages
-from studies.search.journal import StoredArm, accuracy
+from studies.search.journal import accuracy
+from studies.search.stored import StoredArm
 
 
 def complete(store: Store, parent: str, arms: Sequence[StoredArm], dataset: DataSet) -> None:
@@ -19,7 +20,7 @@ def complete(store: Store, parent: str, arms: Sequence[StoredArm], dataset: Data
 
 def show(store: Store, parent: str, arm: StoredArm) -> None:
     """An arm's results so far as figures of the study's run, against its runs that have ended."""
-    tested = [record["test_accuracy"] for record in arm.finals.values()]
+    tested = [record["test_accuracy"] for record in arm.finals]
     tested = [figure for figure in tested if figure is not None]
     test, best, finals = pages.of_arm(arm.name)
     figures = {finals: float(len(arm.finals))} if arm.finals else {}
@@ -33,7 +34,7 @@ def keep_model(store: Store, dataset: DataSet, arm: StoredArm) -> None:
 
     It takes images as they are stored, (n, height, width, channels) uint8, and gives logits.
     """
-    runs = [store.run(arm.finals[seed]["run_id"]) for seed in sorted(arm.finals)]
+    runs = [store.run(record["run_id"]) for record in arm.finals]
     measured = [run for run in runs if VALIDATION in run.data.metrics]  # an epoch of it ended
     best = max(measured, key=lambda run: run.data.metrics[VALIDATION], default=None)
     if best is None or store.has_model(run_id := best.info.run_id):

@@ -23,9 +23,9 @@ from studies.search import journal
 from studies.search.arms import Study
 from studies.search.capacity import pool_size
 from studies.search.designs import design
-from studies.search.journal import StoredArm
 from studies.search.ledger import Job, Ledger, check_has_journal, clock, cut, open_ledger
 from studies.search.progress import Due, missing, next_due
+from studies.search.stored import StoredArm
 from studies.search.workers import Lost, Ready, W, Workers, ready
 
 LOSSES = 3  # so often a run whose worker is lost is trained again: it may be what kills them
@@ -111,7 +111,7 @@ class Coordinator(Generic[W]):
     def _end(self, job: Job, result: Result) -> Ended:
         self.seconds.append(result.seconds)
         self.ledger.end(job, result)
-        clock(self.ledger, job.due.arm, self.worked())
+        clock(self.ledger, (job.due.arm, job.due.search), self.worked())
         return Ended(job.name, result.outcome)
 
     def _lose(self, job: Job | None, reason: str) -> Ended | None:
@@ -132,10 +132,10 @@ class Coordinator(Generic[W]):
         return self.ledger.study
 
     def arms(self) -> list[StoredArm]:
-        return self.ledger.snapshots()
+        return self.ledger.arms()
 
     def missing(self) -> int:
-        return sum(missing(arm) for arm in self.arms())
+        return sum(missing(search) for search in self.ledger.snapshots())
 
     def worked(self) -> float:
         """Seconds that the study has been worked on, by this process and those before it."""
@@ -154,7 +154,7 @@ class Coordinator(Generic[W]):
 
     def _next_due(self) -> Due | None:
         under_way = {job.due for job in self.jobs.values()}
-        return next_due(self.arms(), self.study.final_seeds(), under_way)
+        return next_due(self.ledger.snapshots(), self.study.final_seeds, under_way)
 
 
 def check_same(worker: Ready, here: Ready) -> None:
@@ -179,20 +179,25 @@ def coordinating(study: Study, dataset: DataSet, workers: Workers[W]) -> Iterato
     for arm in study.arms:
         for sample in arm.samples:
             train.check_buildable(typed(sample), dataset)
-    designs = {arm.name: d for arm in study.arms if (d := design(study, arm)) is not None}
+    designs = {
+        (arm.name, number): points
+        for arm in study.arms
+        for number in range(1, study.budget.searches + 1)
+        if (points := design(study, arm, number)) is not None
+    }
     store = tracking.Store(study.config.tracking.uri, study.config.mlruns_dir)
     check_has_journal(study, store)
     with journal.writing(study.config, study.name) as storage:
         ledger = open_ledger(study, dataset, designs, storage, store)
-        before = max(arm.worked for arm in ledger.snapshots())
+        before = max(search.worked for search in ledger.snapshots())
         yield Coordinator(ledger, workers, ready(dataset), before=before)
 
 
 def failures(coordinator: Coordinator[W]) -> list[str]:
     """`arm/trial 3: message` of every failed trial."""
     return [
-        f"{arm.name}/trial {trial.number}: {trial.user_attrs.get('error', 'no message')}"
-        for arm in coordinator.arms()
-        for trial in arm.ended
+        f"{search.arm}/trial {trial.number}: {trial.user_attrs.get('error', 'no message')}"
+        for search in coordinator.ledger.snapshots()
+        for trial in search.ended
         if trial.state is TrialState.FAIL
     ]

@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+from optuna.trial import FrozenTrial
 
 from pipeline import results
 from studies.analysis import tables
+from studies.analysis.comparisons import comparisons
 from studies.analysis.evidence import CURVES, INTERNALS, Evidence
-from studies.search.journal import StoredArm
+from studies.search.stored import StoredArm, StoredSearch
 
 Row = dict[str, Any]
 Cost = tuple[float, float, float]  # steps, epochs, seconds
@@ -52,10 +54,10 @@ def evidence(
         command="optstudy run study=s",
         trials=frame,
         arms=tables.arms(frame),
-        comparisons=tables.comparisons(frame) if rows else pd.DataFrame(),
+        comparisons=comparisons(frame) if rows else pd.DataFrame(),
         curves=pd.DataFrame(curves, columns=[*CURVE, *CURVES]),
         journal={
-            arm: StoredArm(arm, budget | {"definition": definitions[arm]}, [])
+            arm: searched_once(arm, budget | {"definition": definitions[arm]})
             for arm in definitions
         },
         settings={row["run_id"]: _settings(row, definitions) for row in rows},
@@ -63,6 +65,13 @@ def evidence(
         internals=pd.DataFrame(internals, columns=[*CURVE, *INTERNALS]),
     )
     return replace(built, **changes)
+
+
+def searched_once(
+    name: str, attributes: Mapping[str, Any], trials: Sequence[FrozenTrial] = ()
+) -> StoredArm:
+    """An arm of one search, as its journal has it."""
+    return StoredArm(name, [StoredSearch(name, 1, attributes, trials)])
 
 
 def _settings(row: Row, definitions: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -85,7 +94,7 @@ def definition(optimizer: str = "sgd", lr: dict[str, Any] = LR, **more: Any) -> 
 
 def trial(arm: str, number: int, accuracy: float | None, **more: Any) -> Row:
     """A complete search trial of this validation accuracy, which is its objective; or as `more`."""
-    usual = {"phase": "search", "seed": 0, "outcome": "complete", "optimizer.lr": 0.01}
+    usual = {"search": 1, "phase": "search", "seed": 0, "outcome": "complete", "optimizer.lr": 0.01}
     own = {"study": "s", "arm": arm, "trial": number, "val_accuracy": accuracy, "seconds": 1.0}
     row = usual | own | {"run_id": f"{arm}-{number}-{more.get('seed', 0)}"} | more
     return {"objective": row["val_accuracy"] if row["outcome"] == "complete" else None} | row

@@ -10,6 +10,19 @@ from studies.report.canvas import Look
 from studies.report.parts import Cell, Plot, Table
 
 ORDER = 9  # after whatever else a study is
+FOUND = (
+    "Test accuracy on shared final seeds of the configuration that one search found. In brackets "
+    "95 % intervals; p by exact sign flips, corrected for all pairs after Holm; P(A > B) is the "
+    "chance that one run of A beats one run of B. Another search may find another configuration: "
+    "study.searches=5 has that in the interval too."
+)
+TUNED = (
+    "Means over independent searches, each winner retrained on seeds and splits of its own: the "
+    "search's luck is in the interval (Welch's t, at the level at which the verdict is taken). p "
+    "by exact permutation of the searches' means, with three searches and fewer by a t-test of "
+    "pooled variance; corrected for the pairs after Holm and for the looks taken. P(A > B) is the "
+    "chance that one search of A beats one of B."
+)
 
 
 def applies(evidence: Evidence) -> bool:
@@ -38,6 +51,9 @@ def answer(evidence: Evidence) -> str:
     else:
         said = [sentences.several(evidence, ranked)]
     told = len(said)
+    if len(names) > 2 and not evidence.replicated:  # another search may find others
+        one = "compared are the configurations that one search per arm found"
+        said.append(one.capitalize() if told > 1 else one)
     if len(names) > 1 and any(unequal(evidence)):
         differ = "the arms' budgets differ (see the warnings)"
         said.append(differ.capitalize() if told > 1 else differ)
@@ -51,7 +67,7 @@ def answer(evidence: Evidence) -> str:
 def _unanswered(evidence: Evidence) -> str:
     arms, budgets, resume = evidence.arms, evidence.budgets, words.resume(evidence)
     ended = int(arms[[outcome.value for outcome in Outcome]].to_numpy().sum())
-    budget = sum(asked["trials"] for asked in budgets.values())
+    budget = sum(evidence.asked(arm, "trials") for arm in budgets)
     trials = (
         f"{ended} of {words.count(budget, 'trial')} have" if budget else words.count(ended, "trial")
     )
@@ -99,14 +115,13 @@ def tables(evidence: Evidence) -> list[Table]:
             "p": Cell(words.figure(row["p_value"], ".3g"), none),
             "p (Holm)": Cell(words.figure(row["p_holm"], ".3g"), none),
             "P(A > B)": Cell(words.between(better, "{:.2f}".format), none),
-            "Seeds": Cell(str(row["seeds"])),
+        }
+        several = row["searches"] > 1
+        cells |= {
+            "Searches" if several else "Seeds": Cell(str(row["searches" if several else "seeds"]))
         }
         rows.append(cells)
-    note = (
-        "Test accuracy on shared final seeds. In brackets 95 % intervals; p by exact sign flips, "
-        "corrected for all pairs after Holm; P(A > B) is the chance that one run of A beats one "
-        "run of B."
-    )
+    note = TUNED if evidence.replicated else FOUND
     arms, measured = len(evidence.arms), int(evidence.arms["test_accuracy_mean"].notna().sum())
     reason = "The arms haven't been compared."
     if arms < 2:

@@ -414,7 +414,7 @@ def test_a_search_that_is_no_better_than_guessing_is_told(accuracy: float, told:
     found = of("chance", replace(given, settings=settings, provenance=ten))
     assert [finding.arm for finding in found] == ["a"] * told
     if told:
-        assert "guessing reaches 10.0 %" in found[0].text
+        assert "guessing 10.0 %" in found[0].text
     assert of("chance", given) == []  # classes weren't recorded
 
 

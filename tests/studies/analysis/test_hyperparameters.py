@@ -5,10 +5,9 @@ from dataclasses import replace
 import optuna
 import pandas as pd
 import pytest
-from building import evidence, final, trial
+from building import evidence, final, searched_once, trial
 
 from studies.analysis import hyperparameters
-from studies.search.journal import StoredArm
 
 
 def test_learning_rates_hold_every_ended_trial_with_its_outcome_and_no_final_run() -> None:
@@ -68,7 +67,7 @@ def judged(trials: int, *, flat: bool = False) -> pd.DataFrame:
     names = ("lr (sgd)", "momentum (sgd)", "beta1 (adam)")
     spaces = {f"search_space.optimizer.{name}": span for name in names}
     attributes = {"definition": {"study.search.optimizer": ["sgd", "adam"]} | spaces}
-    arm = StoredArm("a", attributes, study.get_trials())
+    arm = searched_once("a", attributes, study.get_trials())
     return hyperparameters.importance(["a"], {"a": arm})
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from building import Row
+from building import Row, searched_once
 from harness import one_line
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
@@ -23,14 +23,26 @@ from pipeline.errors import UserError
 from pipeline.results import Epoch, Evaluation, Outcome, Result, worth
 from pipeline.tracking import Store
 from studies.analysis import tables
+from studies.analysis.comparisons import comparisons
 from studies.analysis.evidence import gather
-from studies.search.journal import STATES, StoredArm
+from studies.search.journal import STATES
+from studies.search.stored import StoredArm
 
-TRIALS = ["study", "arm", "phase", "trial", "seed", "outcome", "optimizer", "optimizer.lr"]
+TRIALS = [
+    "study",
+    "arm",
+    "search",
+    "phase",
+    "trial",
+    "seed",
+    "outcome",
+    "optimizer",
+    "optimizer.lr",
+]
 TRIALS += ["optimizer.momentum", "val_accuracy", "objective", "best_epoch", "test_accuracy"]
 TRIALS += ["epochs", "steps", "seconds", "run_id"]
 ARMS = ["study", "arm", "optimizer", "optimizer.lr", "optimizer.momentum", "val_accuracy"]
-ARMS += ["test_accuracy_mean", "test_accuracy_low", "test_accuracy_high", "finals"]
+ARMS += ["test_accuracy_mean", "test_accuracy_low", "test_accuracy_high", "searches", "finals"]
 ARMS += ["complete", "pruned", "diverged", "failed", "seconds"]
 THIRD = 1 / 3
 LIMIT = 6  # epochs of a run that doesn't reach its target
@@ -139,7 +151,7 @@ def frozen(number: int, value: float | None = None, outcome: str = "complete") -
 def journal(*trials: FrozenTrial, finals: Mapping[str, str] | None = None) -> dict[str, StoredArm]:
     """Of arm `a`; `finals` are the runs of final runs by `<trial>/<seed>`."""
     records = {f"final/{key}": {"run_id": run} for key, run in (finals or {}).items()}
-    return {"a": StoredArm("a", {"definition": {}} | records, trials)}
+    return {"a": searched_once("a", {"definition": {}} | records, trials)}
 
 
 def test_a_run_the_journal_does_not_name_is_no_row() -> None:
@@ -151,7 +163,7 @@ def test_a_run_the_journal_does_not_name_is_no_row() -> None:
     runs = [logged(0, "pruned", run_id="killed"), logged(0), *finals]
     rows = tables.trials(runs, journal(frozen(0, 0.5), finals={"0/1": "counts"}))
     assert list(rows["run_id"]) == ["search-0", "counts"]
-    assert tables.comparisons(rows).empty  # a seed twice would raise
+    assert comparisons(rows).empty  # a seed twice would raise
 
 
 def test_where_the_journal_is_gone_every_run_is_a_row() -> None:
@@ -256,7 +268,14 @@ def test_only_complete_search_trials_are_ranked() -> None:
 
 
 def row(trial: int, outcome: str = "complete", **changes: Any) -> Row:
-    values: Row = {"study": "s", "arm": "a_b", "phase": "search", "trial": trial, "seed": 0}
+    values: Row = {
+        "study": "s",
+        "arm": "a_b",
+        "search": 1,
+        "phase": "search",
+        "trial": trial,
+        "seed": 0,
+    }
     values |= {"outcome": outcome, "optimizer": "sgd", "optimizer.lr": 0.1 * THIRD}
     values |= {"optimizer.momentum": None, "val_accuracy": 0.5, "best_epoch": 1}
     values |= {"test_accuracy": None, "epochs": 2, "steps": 24, "seconds": 1.26, "run_id": "r"}

@@ -1,18 +1,17 @@
 """A study on a terminal, as text."""
 
 import io
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from building import definition, evidence, final, trial
+from building import definition, evidence, final, searched_once, trial
 from optuna.trial import TrialState, create_trial
 from rich.console import Console, RenderableType
 
 from studies.analysis.diagnosis import Finding
 from studies.commands import overview
 from studies.report.conclusion import Conclusion
-from studies.search.journal import StoredArm
+from studies.search.stored import StoredArm
 
 
 def lines(content: RenderableType, width: int) -> list[str]:
@@ -43,7 +42,7 @@ def stored(trials: int = 3, finals: int = 2, name: str = "plain") -> StoredArm:
     ]
     for number, each in enumerate(run):
         each.number = number
-    return StoredArm(name, attributes, run[:trials])
+    return searched_once(name, attributes, run[:trials])
 
 
 def test_an_arm_is_a_row_without_the_outcomes_that_no_trial_had() -> None:
@@ -68,7 +67,7 @@ def test_an_arm_is_a_line_on_a_narrow_terminal() -> None:
 
 
 def test_an_arm_that_has_not_begun_has_no_best_yet() -> None:
-    fresh = replace(stored(3, 1), trials=[], attributes={"trials": 3, "finals": 1})
+    fresh = searched_once("plain", {"trials": 3, "finals": 1})
     assert lines(overview.standing([fresh], 80), 80) == ["plain · 0/3 · final 0/1"]
 
 
@@ -113,7 +112,8 @@ def test_status_says_what_is_missing_and_whether_it_runs(
 
 def test_status_says_that_time_ended_a_search() -> None:
     arm = stored(trials=2, finals=1)
-    late = replace(arm, attributes={**arm.attributes, "cut": {"hours": 0.5, "trials": 40}})
+    attributes = {**arm.attributes, "cut": {"hours": 0.5, "trials": 40}}
+    late = searched_once("plain", attributes, arm.trials)
     title, *_ = lines(overview.status("s", [late], False, 120), 120)
     assert title == "study s: done (study.hours=0.5 ended the search, 40 trials were asked)"
 

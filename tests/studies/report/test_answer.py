@@ -12,7 +12,8 @@ from harness import one_line
 
 from pipeline.compose import compose, typed
 from pipeline.errors import UserError
-from studies.analysis import statistics, tables
+from studies.analysis import statistics
+from studies.analysis.comparisons import comparisons
 from studies.analysis.evidence import Evidence
 from studies.report import words
 from studies.report.kinds import answer
@@ -47,7 +48,7 @@ def apart(given: Evidence, arm: str) -> Evidence:
     """The same with an arm that shares no final seed with the others."""
     trials = given.trials.copy()
     trials.loc[(trials["arm"] == arm) & (trials["phase"] == "final"), "seed"] += 50
-    return replace(given, trials=trials, comparisons=tables.comparisons(trials))
+    return replace(given, trials=trials, comparisons=comparisons(trials))
 
 
 def test_answer_of_one_arm_is_its_mean_with_interval() -> None:
@@ -66,7 +67,8 @@ def test_answer_of_two_arms_gives_difference_interval_p_and_seeds() -> None:
     row = given.comparisons.iloc[0]
     low, high = 100 * row["low"], 100 * row["high"]
     assert answer(given) == (
-        "batchnorm is better than plain by 10.0 points of test accuracy "
+        "The configuration found for batchnorm is better than that found for plain by 10.0 points "
+        "of test accuracy "
         f"(95 % interval {low:.1f} to {high:.1f}, p = 0.002, 10 paired seeds)."
     )
 
@@ -81,14 +83,16 @@ def test_answer_is_the_same_whichever_way_round_the_pairs_are_stored(
 
 def test_answer_says_when_no_difference_is_shown() -> None:
     said = answer(study({"a": TEN, "copy": list(TEN)}))
-    assert said.startswith("No difference between a and copy is shown: they differ by less than")
+    none = "No difference between the configurations found for a and copy is shown: they differ by"
+    assert said.startswith(none)
     assert "p = 1" in said
 
 
 def test_answer_says_when_seeds_are_too_few_and_how_many_it_takes() -> None:
     said = answer(study({"a": TEN[:3], "b": shifted(0.1, 3)}))
     needed = "Too few seeds: 3, at least 6 are needed to reach p < 0.05; "
-    assert said.startswith(needed + "b is ahead of a by 10.")
+    ahead = "the configuration found for b is ahead of that found for a by 10."
+    assert said.startswith(needed + ahead)
 
 
 def test_answer_of_several_arms_names_best_runner_up_and_lowest() -> None:
@@ -157,7 +161,7 @@ def test_arms_that_fare_alike_against_one_are_said_together() -> None:
     together = (
         "c (60.1 %) and b (55.1 %) are each better than a (50.1 % test accuracy), by "
         f"10.0 ({bounds[0]}) and 5.0 ({bounds[1]}) points (95 % intervals; "
-        f"Holm-corrected p = {c['p_holm']:.2g})."
+        f"Holm-corrected p = {c['p_holm']:.2g}); {ONE_EACH}."
     )
     assert answer(given) == together
     assert answer(asked(("a", "c"), ("a", "b"))) == together  # whichever way they are asked
@@ -168,7 +172,10 @@ def test_one_contrast_is_one_sentence() -> None:
     assert said.startswith(
         "c (60.1 % test accuracy) is better than a (50.1 %) by 10.0 points (95 %"
     )
-    assert said.count(").") == 1 and "\n" not in said and not said.startswith("-")
+    assert said.endswith(f"); {ONE_EACH}.") and "\n" not in said and not said.startswith("-")
+
+
+ONE_EACH = "compared are the configurations that one search per arm found"
 
 
 def pair_of(given: Evidence, a: str, b: str) -> "pd.Series[Any]":
@@ -183,7 +190,7 @@ def test_an_arm_that_is_worse_is_so_by_positive_points_with_a_positive_interval(
     assert high > low > 0
     assert answer(given) == (
         "a (50.1 % test accuracy) is worse than c (60.1 %) by 10.0 points (95 % interval "
-        f"{low:.1f} to {high:.1f}, Holm-corrected p = {row['p_holm']:.2g})."
+        f"{low:.1f} to {high:.1f}, Holm-corrected p = {row['p_holm']:.2g}); {ONE_EACH}."
     )
 
 
@@ -211,8 +218,8 @@ def test_that_seeds_are_too_few_is_said_once_and_how_many_it_takes() -> None:
     needed = "Too few seeds: 3, at least 7 are needed to reach p < 0.05 over 3 pairs"
     one = answer(asked(("b", "a"), **few))
     assert one.startswith(f"{needed}; b (60.") and "is ahead of a (50.0 %) by 10." in one
-    first, *others = answer(asked(("b", "a"), ("c", "b"), **few)).splitlines()
-    assert first == f"- {needed}."
+    first, *others, last = answer(asked(("b", "a"), ("c", "b"), **few)).splitlines()
+    assert first == f"- {needed}." and last == f"- {ONE_EACH.capitalize()}."
     assert len(others) == 2 and not any("seeds" in other for other in others)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from building import curve, definition, evidence, retrained
+from building import curve, definition, evidence, retrained, searched_once
 from optuna.trial import create_trial
 from test_answer import TEN, apart, shifted, study
 
@@ -64,7 +64,7 @@ def test_an_answer_of_several_things_is_a_list() -> None:
     given = study(three, contrasts=[("batchnorm", "plain"), ("other", "plain")])
     lines = answer(given).splitlines()
     shown, markdown = rendered(given)
-    assert len(lines) == 2 and answer(given) in markdown
+    assert len(lines) == 3 and answer(given) in markdown
     assert all(f"<li>{html.escape(line[2:])}</li>" in shown for line in lines)
 
 
@@ -187,7 +187,7 @@ def test_best_configuration_is_a_command_to_copy() -> None:
     given = study({"a": TEN})
     overrides = ["optimizer=adam", "model.hidden=[100]"]
     best = create_trial(value=0.5, user_attrs={"overrides": overrides})
-    journal = {"a": replace(given.journal["a"], trials=[best])}
+    journal = {"a": searched_once("a", given.journal["a"].attributes, [best])}
     (row,) = page.configurations(replace(given, journal=journal)).rows
     command = "optstudy train optimizer=adam 'model.hidden=[100]'"
     assert row["Command"] == Cell(command, row["Command"].reason, code=True)

@@ -192,7 +192,7 @@ def test_a_study_must_be_named() -> None:
         ("plain:", "plain/arm:", ("plain/arm", "letters, digits")),
         ("name: tiny", "name: ../tiny", ("../tiny", "letters, digits")),
         ("trials: 2", "trials: 0", ("study.trials=0", "≥ 1")),
-        ("finals: 2", "finals: -1", ("study.finals=-1", "≥ 0")),
+        ("finals: 2", "finals: -1", ("study.finals=-1", "0 to 999")),
         ("[sgd]", "[sdg]", ("optimizer=sdg", "did you mean sgd")),
         ("trials: 2", "trails: 2", ("trails",)),
     ],
@@ -262,7 +262,7 @@ class _Fixed:
 
 def test_final_seeds_are_not_the_searchs() -> None:
     study = planned("study=quickstart", "seed=3", "study.finals=4")
-    assert study.final_seeds() == [4, 5, 6, 7] and study.config.seed == 3
+    assert study.final_seeds(1) == [4, 5, 6, 7] and study.config.seed == 3
 
 
 @pytest.mark.parametrize(

@@ -139,11 +139,11 @@ def asked(study: Study, digits: DataSet, mlruns: Path, upto: int) -> list[dict[s
     name = study.arms[0].name
     with opened(study, digits, mlruns) as coordinator:
         ledger = coordinator.ledger
-        while len(trials := journal.snapshot(ledger.arms[name]).trials) < upto:
-            trial = ledger._trial(study.arms[0], None)  # `start` would open a run of it too
+        while len(trials := journal.snapshot(ledger.searches[name, 1]).trials) < upto:
+            trial = ledger._trial(study.arms[0], 1, None)  # `start` would open a run of it too
             suggest(trial, study.arms[0].space)
             trial.set_user_attr("outcome", "complete")
-            ledger.arms[name].tell(trial, trial.params["optimizer.momentum.momentum"])
+            ledger.searches[name, 1].tell(trial, trial.params["optimizer.momentum.momentum"])
         return [t.params for t in trials]
 
 

@@ -15,6 +15,7 @@ from recording import config_of
 from pipeline.config import Config
 from pipeline.errors import UserError
 from studies.search import journal as storage
+from studies.search.stored import StoredSearch
 
 MADE = {"definition": {}, "trials": 2, "finals": 0}  # attributes of an arm
 
@@ -28,7 +29,7 @@ def config(tmp_path: Path) -> Config:
 def journal(config: Config) -> Iterator[Path]:
     """A journal with two trials in it."""
     with storage.writing(config, "some") as kept:
-        study = storage.open_arm(kept, "some", "arm", MADE)
+        study = storage.open_search(kept, "some", "arm", 1, MADE)
         study.ask()
         study.ask()
     yield storage.path(config, "some")
@@ -49,7 +50,7 @@ def holder(config: Config) -> "subprocess.Popen[str]":
 
 
 def count(kept: optuna.storages.BaseStorage) -> int:
-    return len(optuna.load_study(study_name="some/arm", storage=kept).get_trials())
+    return len(optuna.load_study(study_name="some/arm/1", storage=kept).get_trials())
 
 
 def test_a_second_writer_is_refused_until_the_first_is_gone(config: Config, journal: Path) -> None:
@@ -106,8 +107,8 @@ def test_a_journal_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     one_line(error.value, f"mlruns_dir={tmp_path}/file/below", "can't be written")
 
 
-def arm(*trials: FrozenTrial, **attributes: Any) -> storage.StoredArm:
-    return storage.StoredArm("arm", {"trials": 3, "finals": 2} | attributes, trials)
+def arm(*trials: FrozenTrial, **attributes: Any) -> StoredSearch:
+    return StoredSearch("arm", 1, {"trials": 3, "finals": 2} | attributes, trials)
 
 
 def ended(number: int, value: float, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
@@ -193,7 +194,7 @@ def test_a_study_not_run_is_told_from_one_under_another_name(config: Config, jou
         storage.check_exists(config, "pixels")
 
 
-def test_an_arm_killed_while_it_was_made_is_none(config: Config) -> None:
+def test_a_search_killed_while_it_was_made_is_none(config: Config) -> None:
     with storage.writing(config, "some") as kept:
-        storage.open_arm(kept, "some", "arm", {"definition": {}})
+        storage.open_search(kept, "some", "arm", 1, {"definition": {}})
     assert storage.read(config, "some") == {}

@@ -88,7 +88,7 @@ def undisturbed(digits: DataSet, fresh: Callable[[str], Path]) -> list[dict[str,
 
 MOMENTS = {
     "the study's run made, nothing in the journal": (Store, "start", 1, True),
-    "half of an arm's attributes written": (journal, "open_arm", 1, False),
+    "half of a search's attributes written": (journal, "open_search", 1, False),
     "a trial asked for, no run of it": (Store, "start", 2, False),
     "a run made that the journal doesn't name": (journal, "begin", 1, False),
     "an epoch in MLflow alone": (journal, "stops", 2, False),
@@ -159,7 +159,7 @@ def test_a_trial_killed_before_it_had_a_point_gets_the_one_it_would_have_had(
 ) -> None:
     study = one_arm()
     with opened(study, digits, mlruns) as coordinator:
-        coordinator.ledger.arms["batchnorm"].ask()  # killed here
+        coordinator.ledger.searches["batchnorm", 1].ask()  # killed here
     finish(study, digits, mlruns)
     assert tables(study, mlruns) == undisturbed
 
@@ -173,7 +173,7 @@ def test_a_runs_length_is_its_own_where_epochs_are_searched(
     own_yaml(tmp_path, "study", "tiny", searched.replace(", trainer.epochs=2", ""))
     study = plan(["study=tiny", "sampler=grid", "study.finals=0"])
     with opened(study, digits, mlruns) as coordinator:
-        jobs = [coordinator.ledger.start(Due("plain", None)) for _ in range(2)]
+        jobs = [coordinator.ledger.start(Due("plain", 1, None)) for _ in range(2)]
     lengths = {f"trainer.epochs={job.epochs}" for job in jobs}
     assert lengths == {o for job in jobs for o in job.task.overrides if "epochs" in o}
     assert len(lengths) == 2

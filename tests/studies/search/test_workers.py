@@ -129,7 +129,7 @@ def test_a_worker_with_other_code_is_refused_by_name(digits: DataSet, mlruns: Pa
 def test_optuna_is_asked_only_once_a_worker_is_ready(digits: DataSet, mlruns: Path) -> None:
     class Slow(InlineWorker):
         def receive(self) -> Ready | Epoch | Result | Lost:
-            begun.append(sum(arm.begun for arm in coordinator.arms()))
+            begun.append(sum(search.begun for search in coordinator.ledger.snapshots()))
             return super().receive()
 
     begun: list[int] = []

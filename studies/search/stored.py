@@ -1,0 +1,180 @@
+"""What a journal holds, as plain data: an arm's searches, their trials and final runs.
+
+Reads no file and writes none: `journal` does.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any, TypeVar
+
+from optuna.trial import FrozenTrial, TrialState
+
+T = TypeVar("T")
+FINAL = "final"  # user attributes "final/<trial>/<seed>" of a search hold its final runs
+
+
+@dataclass(frozen=True)
+class StoredSearch:
+    """One search of an arm as the journal has it: a snapshot.
+
+    `search` counts an arm's from 1. `trials` are in the order of their numbers, those under way
+    (RUNNING) or still only named (WAITING) included; `attributes` are those of the search's Optuna
+    study: the arm's definition, flat, and the trials and finals last asked for among them.
+    """
+
+    arm: str
+    search: int
+    attributes: Mapping[str, Any]
+    trials: Sequence[FrozenTrial]
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        return dict(self.attributes["definition"])
+
+    @property
+    def trials_asked(self) -> int:
+        return int(self.attributes["trials"])
+
+    @property
+    def finals_asked(self) -> int:
+        return int(self.attributes["finals"])
+
+    @property
+    def worked(self) -> float:
+        """Seconds that processes had run the study for when a run of this search last ended."""
+        return float(self.attributes.get("worked", 0.0))
+
+    @property
+    def cut(self) -> Mapping[str, Any] | None:
+        """The `hours` that ended the search, and the `trials` it was to have; None if none did."""
+        cut: Mapping[str, Any] | None = self.attributes.get("cut")
+        return cut
+
+    @cached_property
+    def ended(self) -> list[FrozenTrial]:
+        """The trials that have ended, however they did."""
+        return [trial for trial in self.trials if trial.state.is_finished()]
+
+    @cached_property
+    def begun(self) -> int:
+        """How many trials have been asked for so far."""
+        return sum(trial.state != TrialState.WAITING for trial in self.trials)
+
+    @cached_property
+    def interrupted(self) -> list[FrozenTrial]:
+        """The trials under way; where nobody runs the study, those that were interrupted."""
+        return [trial for trial in self.trials if trial.state == TrialState.RUNNING]
+
+    @cached_property
+    def best(self) -> FrozenTrial | None:
+        """The complete trial of the highest objective, the earliest of equals.
+
+        A pruned or diverged trial never is: Optuna keeps its last report as a value.
+        """
+        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+        return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+
+    @cached_property
+    def finals(self) -> dict[int, Mapping[str, Any]]:
+        """The final runs that count, by seed: the best trial's, not those of a former best."""
+        if self.best is None:
+            return {}
+        prefix = f"{FINAL}/{self.best.number}/"
+        return {
+            int(key.removeprefix(prefix)): record
+            for key, record in self.attributes.items()
+            if key.startswith(prefix)
+        }
+
+    @cached_property
+    def outcomes(self) -> Counter[str]:
+        """The ended trials, counted by outcome."""
+        return Counter(trial.user_attrs["outcome"] for trial in self.ended)
+
+    @cached_property
+    def runs(self) -> dict[str, FrozenTrial | None]:
+        """The trial of every MLflow run, begun or ended; None for an (ended) final run's."""
+        trials = {t.user_attrs["run_id"]: t for t in self.trials if "run_id" in t.user_attrs}
+        records = [v for key, v in self.attributes.items() if key.startswith(f"{FINAL}/")]
+        return trials | {record["run_id"]: None for record in records}
+
+
+@dataclass(frozen=True)
+class StoredArm:
+    """An arm as the journal has it: its searches, at least one, in the order of their numbers."""
+
+    name: str
+    searches: Sequence[StoredSearch]
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        return self.searches[0].definition
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        return self.searches[0].attributes
+
+    @property
+    def trials_asked(self) -> int:
+        """Of each search."""
+        return self.searches[0].trials_asked
+
+    @property
+    def finals_asked(self) -> int:
+        """Of each search."""
+        return self.searches[0].finals_asked
+
+    @property
+    def cut(self) -> Mapping[str, Any] | None:
+        return self.searches[0].cut
+
+    @cached_property
+    def trials(self) -> list[FrozenTrial]:
+        """Those of all searches, one after another."""
+        return self._all(lambda search: search.trials)
+
+    @cached_property
+    def ended(self) -> list[FrozenTrial]:
+        return self._all(lambda search: search.ended)
+
+    @cached_property
+    def interrupted(self) -> list[FrozenTrial]:
+        return self._all(lambda search: search.interrupted)
+
+    @cached_property
+    def best(self) -> FrozenTrial | None:
+        """The best of the searches' best trials, the earlier search's of equals."""
+        found = [search.best for search in self.searches if search.best is not None]
+        return max(found, key=lambda trial: trial.value or 0.0, default=None)
+
+    @cached_property
+    def finals(self) -> list[Mapping[str, Any]]:
+        """The final runs that count, of all searches."""
+        return self._all(lambda search: search.finals.values())
+
+    @cached_property
+    def outcomes(self) -> Counter[str]:
+        """The ended trials, counted by outcome."""
+        return sum((search.outcomes for search in self.searches), Counter())
+
+    @cached_property
+    def runs(self) -> dict[str, FrozenTrial | None]:
+        """As of a search."""
+        return {run: trial for search in self.searches for run, trial in search.runs.items()}
+
+    def _all(self, part: Callable[[StoredSearch], Iterable[T]]) -> list[T]:
+        return list(chain.from_iterable(part(search) for search in self.searches))
+
+
+def by_arm(searches: Iterable[StoredSearch]) -> dict[str, StoredArm]:
+    """Searches as arms, by name, in the order in which each first comes."""
+    found: dict[str, list[StoredSearch]] = {}
+    for search in searches:
+        found.setdefault(search.arm, []).append(search)
+    return {
+        name: StoredArm(name, sorted(own, key=lambda search: search.search))
+        for name, own in found.items()
+    }
