@@ -137,8 +137,9 @@ class StudyConfig:
     `search_space`. `contrasts` are the pairs of arms the question is about, `[a, b]` for a against
     b; without any the answer compares the best arm with the next and the last. Every arm is
     searched `searches` times, independently, for `trials` trials each, and each winner is retrained
-    on `finals` seeds. After `hours` of work, restarts included, no more trials are asked for than
-    every search gets.
+    on `finals` seeds. A study that goes on from another one, whose answer was seen, says so by
+    `follows`, and its test counts those looks. After `hours` of work, restarts included, no more
+    trials are asked for than every search gets.
     """
 
     name: str = MISSING
@@ -149,6 +150,7 @@ class StudyConfig:
     trials: int = MISSING
     finals: int = MISSING
     searches: int = 1
+    follows: str | None = None
     hours: float | None = None
     contrasts: list[list[str]] = field(default_factory=list)
     fallback: list[str] = field(default_factory=list)

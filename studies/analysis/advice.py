@@ -67,6 +67,8 @@ def command(evidence: Evidence, findings: Iterable[Finding]) -> str:
     """The study's command with all that its findings ask for; "" where they ask for nothing."""
     if not (asked := _furthest(findings)):
         return ""
+    if any(override.startswith(NAME) for override in asked):  # the looks so far count there too
+        asked.insert(-1, f"study.follows={evidence.study}")
     verb = ["optstudy", "run"]
     given = shlex.split(evidence.command)[len(verb) :] or [f"study={evidence.study}"]
     return shlex.join([*verb, *merge(given, asked)])

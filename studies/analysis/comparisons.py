@@ -15,7 +15,7 @@ from studies.analysis.tables import counting_finals, search_means
 
 DIFFERENCE, BETTER = ("difference", "low", "high"), ("p_better", "p_better_low", "p_better_high")
 FIGURES = (*DIFFERENCE, "level", "p_value", "p_holm", *BETTER)
-COLUMNS = ("study", "arm_a", "arm_b", *FIGURES, "searches", "seeds", "verdict")
+COLUMNS = ("study", "arm_a", "arm_b", *FIGURES, "searches", "seeds", "looks", "verdict")
 Pairs = Sequence[tuple[str, str]]
 
 
@@ -26,14 +26,16 @@ def comparisons(trials: pd.DataFrame, contrasts: Pairs = (), look: int = 0) -> p
     at `level`, `p_value` the test's, `p_holm` corrected for the pairs tested and the looks taken,
     `p_better` P(A > B). `verdict` follows a rule fixed beforehand: `searches.contrasts` where an
     arm was searched more than once, over `contrasts` where there are any; else
-    `statistics.verdict`, over all pairs. `searches` and `seeds` are how many both arms have.
+    `statistics.verdict`, over all pairs. `searches` and `seeds` are how many both arms have,
+    `looks` how often the test set was asked: earlier budgets, and studies followed, included.
     """
     finals = counting_finals(trials).dropna(subset=["test_accuracy"])
     finals = finals.astype({"test_accuracy": float})
     compared = _tuned if finals["search"].nunique() > 1 else _found
     rows = compared(finals, contrasts, look)
     study = trials["study"].iloc[0] if len(trials) else ""
-    table = pd.DataFrame([{"study": study, **row} for row in rows], columns=COLUMNS)
+    named = [{"study": study, "looks": 1 + look, **row} for row in rows]
+    table = pd.DataFrame(named, columns=COLUMNS)
     return table.astype(dict.fromkeys(FIGURES, float))
 
 
@@ -44,7 +46,11 @@ def _found(finals: pd.DataFrame, contrasts: Pairs, look: int) -> list[dict[str, 
     pairs = list(itertools.combinations(arms, 2))
     shared = [by_seed[list(pair)].dropna().to_numpy() for pair in pairs]
     compared = [statistics.compare(seeds[:, 0], seeds[:, 1]) for seeds in shared]
-    corrected = statistics.holm([c.p_value for c in compared])
+    looked = 1 if look == 0 else 2 ** (look + 1)  # later looks cost a quarter of the 5 % and less
+    corrected = [
+        None if p is None else min(1.0, p * looked)
+        for p in statistics.holm([c.p_value for c in compared])
+    ]
     tested = max(1, sum(c.p_value is not None for c in compared))
     return [
         {

@@ -138,10 +138,8 @@ def chance(evidence: Evidence) -> Iterator[Finding]:
     guessing, luck = symptoms.luck(evidence)
     for arm, best in evidence.best.items():
         if best["val_accuracy"] <= luck:
-            text = (
-                f"The best trial reaches {100 * best['val_accuracy']:.1f} % validation accuracy, "
-            )
-            text += f"guessing {100 * guessing:.1f} %: nothing is learnt in this range."
+            text = f"The best trial reaches {100 * best['val_accuracy']:.1f} % validation accuracy"
+            text += f", guessing {100 * guessing:.1f} %: nothing is learnt in this range."
             yield Finding(arm, "chance", text, "")
 
 

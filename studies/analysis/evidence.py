@@ -144,6 +144,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
     settings = {run["run_id"]: _under("params.", run) for run in logged}
     stored = _under("tags.", parent)
     contrasts = [(a, b) for a, b in attributes.get("contrasts", [])]
+    looks = max((arm.looks for arm in journal.values()), default=0)
     finals = tables.counting_finals(trials)
     # Each run costs a query per figure: only those that measured are asked.
     inside = {run for run, own in settings.items() if own.get("trainer.internals") == "True"}
@@ -153,7 +154,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         command=stored.get("command", ""),
         trials=trials,
         arms=tables.arms(trials),
-        comparisons=comparisons.comparisons(trials, contrasts),
+        comparisons=comparisons.comparisons(trials, contrasts, looks),
         curves=_curves(store, finals, CURVES),
         journal=journal,
         settings=settings,

@@ -13,10 +13,10 @@ import pandas as pd
 from studies.analysis.comparisons import DIFFERENCE
 from studies.analysis.evidence import Evidence
 from studies.analysis.searches import FEW, searches_needed, smallest
-from studies.analysis.statistics import seeds_needed
+from studies.analysis.statistics import ALPHA, seeds_needed
 from studies.report import words
 
-SAMPLE = ("searches", "seeds", "verdict")
+SAMPLE = ("searches", "seeds", "looks", "verdict")
 TURNED = {"better": "worse", "worse": "better"}  # the verdicts that decide
 
 
@@ -35,6 +35,7 @@ class Pair:
     p_alone: float
     searches: int
     seeds: int
+    looks: int
     verdict: str
 
     @property
@@ -83,7 +84,8 @@ class Pair:
             several = self.searches > 1
             sample = f"{self.searches} searches each" if several else "paired seed"
             figures.append(sample if several else words.count(self.seeds, sample))
-        return "; ".join(filter(None, [", ".join(figures), self.remark]))
+        looks = f"counting {self.looks} looks at the test set" if self.looks > 1 else ""
+        return "; ".join(filter(None, [", ".join(figures), looks, self.remark]))
 
     @property
     def remark(self) -> str:
@@ -94,6 +96,8 @@ class Pair:
         if self.is_decided and self.p_alone <= smallest(self.searches, self.searches):
             return f"{agree}, and {self.searches} can show no smaller p"
         apart = self.low > 0 or self.high < 0
+        if not apart and self.p < ALPHA:
+            return "the exact test alone would decide; the interval, which includes 0, doesn't"
         if apart and self.verdict == "no difference shown":
             return "the interval, which assumes normal means, excludes 0; the exact test doesn't"
         return ""
@@ -103,7 +107,7 @@ class Pair:
         """How many seeds or searches there are, and how many it takes; empty where enough."""
         over = "" if self.pairs == 1 else f" over {self.pairs} pairs"
         if self.verdict == "too few searches":
-            there, needed = self.searches, searches_needed(self.pairs)
+            there, needed = self.searches, searches_needed(self.pairs, self.looks - 1)
         elif self.verdict == "too few seeds":
             there, needed = self.seeds, seeds_needed(self.pairs)
         else:

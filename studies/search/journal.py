@@ -133,6 +133,18 @@ def read(config: Config, study: str) -> dict[str, StoredArm]:
     return by_arm(snapshots(_storage(path(config, study)))) if there else {}
 
 
+def followed(config: Config, study: str | None, stored: Sequence[StoredSearch]) -> int:
+    """How often the test set had answered in `study`, which `stored` goes on from, if any.
+
+    Once written down that stays. Raises UserError where there is no such study.
+    """
+    before = max((int(search.attributes.get("followed", 0)) for search in stored), default=0)
+    if study is None:
+        return before
+    check_exists(config, study)
+    return max([before, *(arm.looks + bool(arm.finals) for arm in read(config, study).values())])
+
+
 @contextmanager
 def writing(config: Config, study: str) -> Iterator[BaseStorage]:
     """Hold the study's lock and its storage; UserError where another process holds it."""

@@ -137,7 +137,14 @@ class Ledger:
         picture.show(self.store, self.parent, by_arm(self.snapshots())[due.arm])
 
     def publish(self, files: Iterable[Path], answer: str) -> None:
-        """Attach tables to the study's run; its note says what was asked and found."""
+        """Attach tables to the study's run; its note says what was asked and found.
+
+        Once final runs have met the test set, that is written down as a look at it.
+        """
+        for arm in self.arms():
+            looked = arm.attributes.get("looks", [])
+            if arm.finals and arm.budget not in looked:
+                self.searches[arm.name, 1].set_user_attr("looks", [*looked, arm.budget])
         self.store.attach(self.parent, files)
         own, command = self.study.config.tracking.note, tracking.masked(self.study.command)
         said = (self.study.budget.question, answer, own, f"`{command}`")
@@ -209,7 +216,7 @@ def open_ledger(
         store.discard(run_id)
     budget = study.budget
     asked = {key: getattr(budget, key) for key in ("trials", "finals", "question", "contrasts")}
-    asked |= {"cut": None}
+    asked |= {"cut": None, "followed": journal.followed(study.config, budget.follows, stored)}
     searches = {}
     # Searches there already are stay the study's where fewer are asked for.
     for number in range(1, max([budget.searches, *(search.search for search in stored)]) + 1):

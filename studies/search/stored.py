@@ -131,6 +131,22 @@ class StoredArm:
     def cut(self) -> Mapping[str, Any] | None:
         return self.searches[0].cut
 
+    @property
+    def budget(self) -> dict[str, int]:
+        """What was last asked for: trials and final runs of each search, and searches."""
+        sizes = {"trials": self.trials_asked, "finals": self.finals_asked}
+        return sizes | {"searches": len(self.searches)}
+
+    @property
+    def looks(self) -> int:
+        """How often the test set had answered before its present budget was asked for.
+
+        Each time a study was extended after its answer was seen, those of the study that it
+        follows included.
+        """
+        before = [budget for budget in self.attributes.get("looks", []) if budget != self.budget]
+        return len(before) + int(self.attributes.get("followed", 0))
+
     @cached_property
     def trials(self) -> list[FrozenTrial]:
         """Those of all searches, one after another."""

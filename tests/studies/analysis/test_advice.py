@@ -49,7 +49,7 @@ def test_one_command_has_all_that_is_asked_for_and_one_new_name() -> None:
     ]
     assert command(given(), found) == (
         "optstudy run study=s study.trials=8 trainer.epochs=6 "
-        "search_space.optimizer.lr.low=1e-06 study.name=s-2"
+        "search_space.optimizer.lr.low=1e-06 study.follows=s study.name=s-2"
     )
 
 

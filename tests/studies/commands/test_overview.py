@@ -144,5 +144,5 @@ def test_the_answer_comes_with_every_warning_and_what_would_mend_it() -> None:
         "So.",
         "warning a: [At] the edge. → x.low=1",
         "warning All.",
-        "all of it: optstudy run study=s x.low=1 study.name=s-2",
+        "all of it: optstudy run study=s x.low=1 study.follows=s study.name=s-2",
     ]
