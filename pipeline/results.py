@@ -4,7 +4,7 @@ Accuracies are in [0, 1]; losses in nats (log) or squared error (mse), mean over
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -61,10 +61,11 @@ class Diverged:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss and accuracy over one split."""
+    """Mean loss and accuracy over one split; `right` a byte per image in its order, 1 or 0."""
 
     loss: float
     accuracy: float
+    right: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)

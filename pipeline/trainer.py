@@ -117,14 +117,15 @@ def evaluate(model: nn.Module, loader: Loader, loss: Loss) -> Evaluation:
     """
     mode = model.training
     model.eval()
-    total, correct = 0.0, 0
+    losses, right = [], []
     for rows in loader:
         images, labels = loader.load(rows)
         logits = model(images)
-        total += summed_loss(logits, labels, loss).item()
-        correct += int((logits.argmax(1) == labels).sum())
+        losses.append(summed_loss(logits, labels, loss).double())
+        right.append(logits.argmax(1) == labels)
     model.train(mode)
-    return Evaluation(loss=total / len(loader), accuracy=correct / len(loader))
+    total, correct = torch.stack(losses).sum().item(), torch.cat(right).cpu().numpy()
+    return Evaluation(total / len(loader), correct.mean().item(), correct.tobytes())
 
 
 def summed_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:

@@ -38,6 +38,7 @@ MEANS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 OF_EPOCHS = ("epoch", "seconds", *MEANS, "lr", "grad_norm")
 SPEED = ("train_seconds", "images_per_second")
 VALIDATION, WEIGHTS = "best/val_accuracy", "weights.pt"
+RIGHT = "test_right.bin"  # of a final run: a byte per test image, 1 where it was right
 OF_BEST = ("val_accuracy", "val_loss", "epoch")
 
 
@@ -98,11 +99,12 @@ class Store(Reader):
             self.client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
             if result.error is not None:
                 self.client.log_text(run_id, result.error, "error.txt")
-            if result.weights is not None:
-                with self._scratch() as folder:
-                    file = folder / WEIGHTS
-                    file.write_bytes(result.weights)
-                    self.client.log_artifact(run_id, str(file))
+            files = {WEIGHTS: result.weights, RIGHT: result.test and result.test.right}
+            with self._scratch() as folder:
+                for name, content in files.items():
+                    if content is not None:
+                        (folder / name).write_bytes(content)
+                        self.client.log_artifact(run_id, str(folder / name))
             self.client.set_terminated(run_id, status=STATUS[result.outcome])
 
     def interrupt(self, run_id: str, reason: str) -> None:
