@@ -21,7 +21,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default waits for minutes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from pipeline.results import Epoch, Outcome, Result
@@ -190,13 +190,3 @@ def compact(value: float) -> str:
     """`1.2e-3`: a learning rate as run names show it."""
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-
-
-def columns(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """Runs as flat dicts: `run_id`, `metrics.*`, `params.*`, `tags.*`."""
-    kinds = ("metrics", "params", "tags")
-    return [
-        {"run_id": run.info.run_id}
-        | {f"{kind}.{k}": v for kind in kinds for k, v in getattr(run.data, kind).items()}
-        for run in runs
-    ]

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import UserError, check, did_you_mean
-from pipeline.tracking import pages
+from pipeline.tracking import bulk, pages
 from pipeline.tracking.pages import masked
 
 
@@ -78,13 +78,27 @@ class Reader:
         """Every matching run of an experiment, oldest first, however many pages that takes."""
         order = ["attributes.start_time ASC"]
         search = partial(self.client.search_runs, [experiment], filter_string, order_by=order)
-        with self.errors():
+        with self.errors(), bulk.unhurried():
             page = search()
             runs: list[Run] = list(page)
             while page.token:
                 page = search(page_token=page.token)
                 runs += page
         return runs
+
+    def rows(self, experiment: str) -> list[bulk.Row]:
+        """The same of all runs as flat dicts: `run_id`, `metrics.*`, `params.*`, `tags.*`."""
+        with self.errors():
+            if (database := bulk.database(self.client)) is not None:
+                return bulk.stored(database, experiment)
+        return bulk.columns(self.runs(experiment))
+
+    def tagged(self, experiment: str, key: str) -> dict[str, str | None]:
+        """One tag of every run, by run id, oldest first; None of runs that don't have it."""
+        with self.errors():
+            if (database := bulk.database(self.client)) is not None:
+                return bulk.tagged(database, experiment, key)
+        return {run.info.run_id: run.data.tags.get(key) for run in self.runs(experiment)}
 
     def run(self, run_id: str) -> Run:
         """One run by its id; raises UserError where there is none, or it is deleted."""

@@ -229,9 +229,9 @@ def cut(ledger: Ledger, seconds: float) -> None:
 
 def study_runs(store: tracking.Store, experiment: str) -> tuple[list[str], list[str]]:
     """What MLflow holds of a study, oldest first: its own runs (one), and all the others."""
-    phases = {run.info.run_id: run.data.tags.get("phase") for run in store.runs(experiment)}
+    phases = store.tagged(experiment, "phase")
     parents = [run_id for run_id, phase in phases.items() if phase == "study"]
-    return parents, [run_id for run_id in phases if run_id not in parents]
+    return parents, [run_id for run_id, phase in phases.items() if phase != "study"]
 
 
 def check_has_journal(study: Study, store: tracking.Store) -> None:
@@ -251,7 +251,8 @@ def check_has_runs(
     study: Study, named: Sequence[str], logged: Sequence[str], store: tracking.Store
 ) -> None:
     """Raise UserError where a run that the journal names isn't in MLflow any more."""
-    if lost := [run_id for run_id in named if run_id not in set(logged)]:
+    there = set(logged)
+    if lost := [run_id for run_id in named if run_id not in there]:
         path, uri = journal.path(study.config, study.name), tracking.masked(store.uri)
         back = f"MLFLOW_TRACKING_URI={uri} mlflow runs restore --run-id {lost[0]} …"
         if not logged:  # the store is another one, or new
