@@ -26,6 +26,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.results import Epoch, Outcome, Result
 from pipeline.tracking import models, pages
+from pipeline.tracking.bulk import columns as columns
 from pipeline.tracking.pages import masked as masked
 from pipeline.tracking.reader import Reader as Reader
 

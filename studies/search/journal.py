@@ -25,8 +25,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import Config
 from pipeline.errors import UserError, did_you_mean
+from pipeline.memory import unhurried
 from pipeline.options import options
 from pipeline.results import Outcome, Result
+from studies.search.past import NOTHING, Past, best
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # sampler.group, named on purpose
@@ -46,12 +48,13 @@ class StoredArm:
 
     `trials` are in the order of their numbers, those under way (RUNNING) or still only named
     (WAITING) included; `attributes` are those of the arm's Optuna study: its definition, flat, and
-    the trials and finals last asked for among them.
+    the trials and finals last asked for among them. `past` is of trials counted before.
     """
 
     name: str
     attributes: Mapping[str, Any]
     trials: Sequence[FrozenTrial]
+    past: Past = NOTHING
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -77,28 +80,30 @@ class StoredArm:
         return cut
 
     @cached_property
+    def latest(self) -> Sequence[FrozenTrial]:
+        """The trials after those of `past`."""
+        return self.trials[self.past.trials :]
+
+    @cached_property
     def ended(self) -> list[FrozenTrial]:
         """The trials that have ended, however they did."""
-        return [trial for trial in self.trials if trial.state.is_finished()]
+        latest = [trial for trial in self.latest if trial.state.is_finished()]
+        return [*self.trials[: self.past.trials], *latest]
 
     @cached_property
     def begun(self) -> int:
         """How many trials have been asked for so far."""
-        return sum(trial.state != TrialState.WAITING for trial in self.trials)
+        return self.past.trials + sum(trial.state != TrialState.WAITING for trial in self.latest)
 
     @cached_property
     def interrupted(self) -> list[FrozenTrial]:
         """The trials under way; where nobody runs the study, those that were interrupted."""
-        return [trial for trial in self.trials if trial.state == TrialState.RUNNING]
+        return [trial for trial in self.latest if trial.state == TrialState.RUNNING]
 
     @cached_property
     def best(self) -> FrozenTrial | None:
-        """The complete trial of the highest objective, the earliest of equals.
-
-        A pruned or diverged trial never is: Optuna keeps its last report as a value.
-        """
-        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
-        return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+        """The `best` of all trials."""
+        return best(self.past.best, self.latest)
 
     @cached_property
     def finals(self) -> dict[int, Mapping[str, Any]]:
@@ -187,10 +192,10 @@ def open_arm(
     return opened
 
 
-def snapshot(arm: optuna.Study) -> StoredArm:
-    """An arm as it stands."""
-    name = arm.study_name.partition("/")[2]
-    return StoredArm(name, arm.user_attrs, arm.get_trials(deepcopy=False))
+def snapshot(arm: optuna.Study, past: Past = NOTHING) -> StoredArm:
+    """An arm as it stands, of which `past` was counted before."""
+    name, trials = arm.study_name.partition("/")[2], arm.get_trials(deepcopy=False)
+    return StoredArm(name, arm.user_attrs, trials, past.further(trials))
 
 
 def snapshots(storage: BaseStorage) -> dict[str, StoredArm]:
@@ -263,7 +268,8 @@ def _storage(journal: Path) -> BaseStorage:
     lock = FileLock(journal.with_suffix(".append.lock"))
     backend = JournalFileBackend(str(journal), lock_obj=lock)  # type: ignore[arg-type]
     try:
-        return JournalStorage(backend)  # which reads it all
+        with unhurried():
+            return JournalStorage(backend)  # which reads it all
     except Exception as error:  # of whatever kind Optuna meets in lines that it didn't write
         raise UserError(
             f"study={journal.stem}: its journal {journal} is damaged "

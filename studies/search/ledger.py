@@ -8,7 +8,7 @@ half written is in MLflow alone, where `open_ledger` finds and removes it. Train
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
@@ -28,6 +28,7 @@ from studies.search import journal, picture
 from studies.search.arms import Arm, Study, check_same_experiment
 from studies.search.designs import Point
 from studies.search.journal import StoredArm
+from studies.search.past import NOTHING, Past
 from studies.search.progress import Due
 from studies.search.search_space import suggest
 from studies.search.workers import Task
@@ -55,7 +56,8 @@ class Ledger:
     """An open study: starts runs, and writes down how they go on and how they end.
 
     `arms` are the Optuna studies by arm, `designs` the points of arms whose sampler lays them out
-    beforehand, `tags` those of every run, `parent` the study's own run in MLflow.
+    beforehand, `tags` those of every run, `parent` the study's own run in MLflow. `pasts` are the
+    trials of every arm that were counted before.
     """
 
     study: Study
@@ -66,10 +68,17 @@ class Ledger:
     experiment: str
     parent: str
     tags: Mapping[str, str]
+    pasts: dict[str, Past] = field(default_factory=dict)
 
     def snapshots(self) -> list[StoredArm]:
         """Every arm as the journal has it, in the order of the study's YAML."""
-        return [journal.snapshot(arm) for arm in self.arms.values()]
+        return [self.snapshot(arm) for arm in self.arms]
+
+    def snapshot(self, arm: str) -> StoredArm:
+        """An arm as the journal has it."""
+        stored = journal.snapshot(self.arms[arm], self.pasts.get(arm, NOTHING))
+        self.pasts[arm] = stored.past
+        return stored
 
     def start(self, due: Due) -> Job:
         """Ask for a new trial's point, or take the stored one, and open the run in both books."""
@@ -126,7 +135,7 @@ class Ledger:
             journal.end(arm, job.trial, result)
         elif job.due.trial is not None and job.due.seed is not None:
             journal.end_final(arm, job.due.trial, job.due.seed, job.run_id, result)
-        picture.show(self.store, self.parent, journal.snapshot(arm))
+        picture.show(self.store, self.parent, self.snapshot(job.due.arm))
 
     def publish(self, files: Iterable[Path], answer: str) -> None:
         """Attach tables to the study's run; its note says what was asked and found."""
@@ -144,7 +153,7 @@ class Ledger:
         study neither repeats the suggestions of its first half nor depends on where it stopped.
         """
         opened = self.arms[arm.name]
-        stored = journal.snapshot(opened)
+        stored = self.snapshot(arm.name)
         place = stored.begun if number is None else number
         identity = f"{self.study.config.seed} {arm.name} {place}"
         seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4])
@@ -155,7 +164,7 @@ class Ledger:
             opened.sampler = instantiate(arm.policy("sampler").build)(seed=seed)
         if number is not None:
             return optuna.Trial(opened, stored.trials[number]._trial_id)
-        waiting = any(trial.state == TrialState.WAITING for trial in stored.trials)
+        waiting = any(trial.state == TrialState.WAITING for trial in stored.latest)
         if design is not None and not waiting:  # one that waits was enqueued just before a kill
             opened.enqueue_trial(design[place])
         return opened.ask()

@@ -1,4 +1,4 @@
-"""Optuna's TPE on a bounded number of trials, so that a suggestion costs no more in a long search."""
+"""Optuna's TPE on a bounded number of trials: a longer search costs no more per suggestion."""
 
 from collections.abc import Container, Sequence
 from heapq import nlargest
@@ -30,7 +30,8 @@ class TPESampler(optuna.samplers.TPESampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         # What a trial asks first; the view is kept, as choosing it goes through all trials.
-        trials = study.get_trials(deepcopy=False, states=SEEN)
+        others = study.get_trials(deepcopy=False, states=SEEN)
+        trials = [other for other in others if other.number != trial.number]
         few = len(trials) <= self.considered
         self.shown = study if few else View(study, considered(trials, self.considered))
         return super().infer_relative_search_space(self.shown, trial)
@@ -54,10 +55,15 @@ class TPESampler(optuna.samplers.TPESampler):
 def considered(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
     """The GOOD best complete trials and the newest of all others, `most` of them, by number."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    best = {trial.number for trial in nlargest(GOOD, complete, key=lambda trial: trial.value)}
+    best = {trial.number for trial in nlargest(GOOD, complete, key=_objective)}
     others = [trial.number for trial in trials if trial.number not in best]
     chosen = best.union(others[len(others) - (most - len(best)) :])
     return [trial for trial in trials if trial.number in chosen]
+
+
+def _objective(trial: FrozenTrial) -> float:
+    assert trial.value is not None  # it is complete
+    return trial.value
 
 
 class View(optuna.Study):

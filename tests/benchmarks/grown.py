@@ -27,7 +27,7 @@ from pipeline.data import DataSet
 from pipeline.results import Epoch, Evaluation, Outcome, Phase, Result
 from studies.search import journal, workers
 from studies.search.arms import Study
-from studies.search.runner import Coordinator, coordinating
+from studies.search.runner import coordinating
 from studies.search.search_space import suggest
 from studies.search.workers import Ready, Task
 
@@ -222,10 +222,14 @@ def _grow_store(database: sqlite3.Connection, copies: Sequence[Copy]) -> None:
         | {"artifact_uri": "replace(t.artifact_uri, copy.old, copy.new)"},
         "metrics": {"value": reached},
         "latest_metrics": {"value": reached},
-        "params": {"value": "ifnull((SELECT value FROM setting WHERE run = copy.new "
-                            "AND setting.key = t.key), t.value)"},
-        "tags": {"value": "CASE t.key WHEN 'trial' THEN copy.number "
-                          "WHEN 'suggested' THEN copy.suggested ELSE t.value END"},
+        "params": {
+            "value": "ifnull((SELECT value FROM setting WHERE run = copy.new "
+            "AND setting.key = t.key), t.value)"
+        },
+        "tags": {
+            "value": "CASE t.key WHEN 'trial' THEN copy.number "
+            "WHEN 'suggested' THEN copy.suggested ELSE t.value END"
+        },
         "inputs": {"input_uuid": "t.input_uuid || '-' || copy.number"},
     }
     for table, changed in own.items():
@@ -237,8 +241,9 @@ def _grow_store(database: sqlite3.Connection, copies: Sequence[Copy]) -> None:
             f"FROM copy JOIN {table} t ON t.{run} = copy.old ORDER BY copy.number"
         )
     database.execute(
-        "INSERT INTO input_tags SELECT t.input_uuid || '-' || copy.number, t.name, t.value FROM copy "
-        "JOIN inputs i ON i.destination_id = copy.old JOIN input_tags t USING (input_uuid)"
+        "INSERT INTO input_tags SELECT t.input_uuid || '-' || copy.number, t.name, t.value "
+        "FROM copy JOIN inputs i ON i.destination_id = copy.old "
+        "JOIN input_tags t USING (input_uuid)"
     )
     database.execute(  # an arm's best so far, which is logged whenever a trial ends
         "INSERT INTO metrics SELECT m.key, m.value, m.timestamp + copy.number, m.run_uuid, "
