@@ -21,11 +21,12 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default waits for minutes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from pipeline.results import Epoch, Outcome, Result
 from pipeline.tracking import models, pages
+from pipeline.tracking.bulk import columns as columns
 from pipeline.tracking.pages import masked as masked
 from pipeline.tracking.reader import Reader as Reader
 
@@ -99,7 +100,8 @@ class Store(Reader):
             self.client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
             if result.error is not None:
                 self.client.log_text(run_id, result.error, "error.txt")
-            files = {WEIGHTS: result.weights, RIGHT: result.test and result.test.right}
+            right = None if result.test is None else result.test.right
+            files = {WEIGHTS: result.weights, RIGHT: right}
             with self._scratch() as folder:
                 for name, content in files.items():
                     if content is not None:
@@ -192,13 +194,3 @@ def compact(value: float) -> str:
     """`1.2e-3`: a learning rate as run names show it."""
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-
-
-def columns(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """Runs as flat dicts: `run_id`, `metrics.*`, `params.*`, `tags.*`."""
-    kinds = ("metrics", "params", "tags")
-    return [
-        {"run_id": run.info.run_id}
-        | {f"{kind}.{k}": v for kind in kinds for k, v in getattr(run.data, kind).items()}
-        for run in runs
-    ]

@@ -4,7 +4,6 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import UserError, check, did_you_mean
-from pipeline.tracking import pages
+from pipeline.tracking import bulk, pages
 from pipeline.tracking.pages import masked
 
 
@@ -76,15 +75,18 @@ class Reader:
 
     def runs(self, experiment: str, filter_string: str = "") -> list[Run]:
         """Every matching run of an experiment, oldest first, however many pages that takes."""
-        order = ["attributes.start_time ASC"]
-        search = partial(self.client.search_runs, [experiment], filter_string, order_by=order)
         with self.errors():
-            page = search()
-            runs: list[Run] = list(page)
-            while page.token:
-                page = search(page_token=page.token)
-                runs += page
-        return runs
+            return bulk.search(self.client, experiment, filter_string)
+
+    def rows(self, experiment: str) -> list[bulk.Row]:
+        """All its runs as flat dicts: `run_id`, `metrics.*`, `params.*`, `tags.*`."""
+        with self.errors():
+            return bulk.rows(self.client, experiment)
+
+    def tagged(self, experiment: str, key: str) -> dict[str, str | None]:
+        """One tag of every run, by run id, oldest first; None of runs that don't have it."""
+        with self.errors():
+            return bulk.tagged(self.client, experiment, key)
 
     def run(self, run_id: str) -> Run:
         """One run by its id; raises UserError where there is none, or it is deleted."""

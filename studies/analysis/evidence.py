@@ -15,7 +15,7 @@ import pandas as pd
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.results import Phase
-from pipeline.tracking import OF_EPOCHS, Store, columns
+from pipeline.tracking import OF_EPOCHS, Store
 from studies.analysis import comparisons, hyperparameters, tables
 from studies.search.journal import path, read
 from studies.search.stored import StoredArm
@@ -130,7 +130,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
     """Read a study's evidence; raises UserError where nothing of it is logged."""
     journal = read(config, study)
     try:
-        logged = columns(store.runs(store.find_experiment(study)))
+        logged = store.rows(store.find_experiment(study))
         trials = tables.trials(logged, journal)
         if trials.empty:
             single = "; runs of optstudy train are no study: optstudy export study=train"

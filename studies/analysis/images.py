@@ -18,9 +18,9 @@ def variance(a: Right, b: Right) -> float:
     spread between searches holds already), divided by the number of images. In squared accuracy,
     at least 0. Without a second run of an arm its luck is unknown, and nothing is taken off.
     """
-    images = a.shape[1]
+    images: int = a.shape[1]
     if images < 2 or not len(a) or not len(b):
         return 0.0
     apart = a.mean(axis=0) - b.mean(axis=0)
     luck = sum(float(x.var(axis=0, ddof=1).mean()) / len(x) for x in (a, b) if len(x) > 1)
-    return max(0.0, float(apart.var(ddof=1)) - luck) / images
+    return max(0.0, float(apart.var(ddof=1)) - luck) / int(images)

@@ -18,14 +18,14 @@ def main(arguments: list[str]) -> None:
     """Write the tables and print where they are."""
     study, config = needs_study("export", arguments)
     with loading("mlflow"):  # after all that can be refused at once
-        from pipeline.tracking import Store, columns
+        from pipeline.tracking import Store
         from studies.analysis.evidence import gather
         from studies.analysis.tables import single_runs
         from studies.report.export import exported_tables, exports, write_as
 
         store = Store(config.tracking.uri, config.mlruns_dir, make=False)  # imports more
     if study == "train":
-        tables = {"runs": single_runs(columns(store.runs(store.find_experiment(study))))}
+        tables = {"runs": single_runs(store.rows(store.find_experiment(study)))}
     else:
         tables = exported_tables(gather(config, store, study))
     for path in write_as(tables, exports(config, study), config.formats):

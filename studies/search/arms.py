@@ -21,6 +21,7 @@ from studies.search.search_space import Dimension, Range, Space, Tuned, describe
 
 # Overrides of these drive the study; all others say what its runs are.
 STUDY_KEYS = ("study", "sampler", "pruner", "tracking", "workers", "mlruns_dir", "seed")
+POLICIES = ("sampler", "pruner")
 GIVEN = "given"
 ENDS = ("low", "high", "log", "whole")
 PLACES = ("data.root.", "data.cache.")  # where images lie; what they are is fingerprinted
@@ -53,7 +54,7 @@ class Arm:
     def definition(self) -> dict[str, Any]:
         """All that makes results of this arm comparable, flat: a change of it is another study."""
         fixed = flat(self.samples[0])
-        for name in ("sampler", "pruner"):
+        for name in POLICIES:
             fixed[name] = OmegaConf.to_container(self.policy(name), resolve=True)
         apart = (*(f"{dimension.key}." for dimension in self.space), *PLACES)
         own = {key: value for key, value in fixed.items() if not f"{key}.".startswith(apart)}
@@ -124,7 +125,9 @@ def check_same_experiment(
 
     Both hold an arm's definition by its name. What was stored may lack settings younger than it.
     """
-    defaults = flat(compose())
+    shipped = compose()
+    policies = {name: OmegaConf.to_container(shipped[name], resolve=True) for name in POLICIES}
+    defaults = flat(shipped) | _dotted(comparable(policies))
     for arm, definition in stored.items():
         before = _dotted(comparable(definition))
         now = _dotted(asked.get(arm, next(iter(asked.values()))))

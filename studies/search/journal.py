@@ -22,8 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import Config
 from pipeline.errors import UserError, did_you_mean
+from pipeline.memory import unhurried
 from pipeline.options import options
 from pipeline.results import Outcome, Result
+from studies.search.past import NOTHING, Past
 from studies.search.stored import FINAL, StoredArm, StoredSearch, by_arm
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -100,11 +102,12 @@ def open_search(
     return opened
 
 
-def snapshot(search: optuna.Study) -> StoredSearch:
-    """A search as it stands."""
+def snapshot(search: optuna.Study, past: Past = NOTHING) -> StoredSearch:
+    """A search as it stands, of which `past` was counted before."""
     _, arm, *number = search.study_name.split("/")
     trials = search.get_trials(deepcopy=False)
-    return StoredSearch(arm, int(number[0]) if number else 1, search.user_attrs, trials)
+    place = int(number[0]) if number else 1
+    return StoredSearch(arm, place, search.user_attrs, trials, past.further(trials))
 
 
 def snapshots(storage: BaseStorage) -> list[StoredSearch]:
@@ -200,7 +203,8 @@ def _storage(journal: Path) -> BaseStorage:
     lock = FileLock(journal.with_suffix(".append.lock"))
     backend = JournalFileBackend(str(journal), lock_obj=lock)  # type: ignore[arg-type]
     try:
-        return JournalStorage(backend)  # which reads it all
+        with unhurried():
+            return JournalStorage(backend)  # which reads it all
     except Exception as error:  # of whatever kind Optuna meets in lines that it didn't write
         raise UserError(
             f"study={journal.stem}: its journal {journal} is damaged "

@@ -8,7 +8,7 @@ half written is in MLflow alone, where `open_ledger` finds and removes it. Train
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import optuna
@@ -27,6 +27,7 @@ from pipeline.tracking import pages
 from studies.search import journal, picture
 from studies.search.arms import Arm, Study, check_same_experiment
 from studies.search.designs import Point
+from studies.search.past import NOTHING, Past
 from studies.search.progress import Due
 from studies.search.search_space import suggest
 from studies.search.stored import StoredArm, StoredSearch, by_arm
@@ -58,6 +59,7 @@ class Ledger:
 
     `searches` are the Optuna studies by arm and number, `designs` the points of those whose sampler
     lays them out beforehand, `tags` those of every run, `parent` the study's own run in MLflow.
+    `pasts` are the trials of every search that were counted before.
     """
 
     study: Study
@@ -68,10 +70,17 @@ class Ledger:
     experiment: str
     parent: str
     tags: Mapping[str, str]
+    pasts: dict[Key, Past] = field(default_factory=dict)
 
     def snapshots(self) -> list[StoredSearch]:
         """Every search as the journal has it, the first of all arms first, as the YAML has them."""
-        return [journal.snapshot(search) for search in self.searches.values()]
+        return [self.snapshot(key) for key in self.searches]
+
+    def snapshot(self, key: Key) -> StoredSearch:
+        """A search as the journal has it."""
+        stored = journal.snapshot(self.searches[key], self.pasts.get(key, NOTHING))
+        self.pasts[key] = stored.past
+        return stored
 
     def arms(self) -> list[StoredArm]:
         """Every arm with its searches, in the order of the study's YAML."""
@@ -81,7 +90,7 @@ class Ledger:
         """Ask for a new trial's point, or take the stored one, and open the run in both books."""
         arm = next(arm for arm in self.study.arms if arm.name == due.arm)
         if due.seed is None:
-            trial = self._trial(arm, due.search, due.trial)
+            trial = ask(self, arm, due.search, due.trial)
             due = replace(due, trial=trial.number)
             phase, kind, number = Phase.search, "trial", due.trial
             seed = self.study.seed(due.search)
@@ -134,7 +143,8 @@ class Ledger:
             journal.end(search, job.trial, result)
         elif due.trial is not None and due.seed is not None:
             journal.end_final(search, due.trial, due.seed, job.run_id, result)
-        picture.show(self.store, self.parent, by_arm(self.snapshots())[due.arm])
+        own = [self.snapshot(key) for key in self.searches if key[0] == due.arm]
+        picture.show(self.store, self.parent, StoredArm(due.arm, own))
 
     def publish(self, files: Iterable[Path], answer: str) -> None:
         """Attach tables to the study's run; its note says what was asked and found.
@@ -165,28 +175,29 @@ class Ledger:
         own = due.seed is not None or due.search > 1
         return [f"data.split_seed={seed}"] if own else []
 
-    def _trial(self, arm: Arm, search: int, number: int | None) -> optuna.Trial:
-        """A new trial, or an interrupted one, with the sampler that its number asks for.
 
-        The sampler is made anew for each trial, its seed derived from the trial's number: a resumed
-        study neither repeats the suggestions of its first half nor depends on where it stopped.
-        """
-        opened = self.searches[arm.name, search]
-        stored = journal.snapshot(opened)
-        place = stored.begun if number is None else number
-        identity = f"{self.study.seed(search)} {arm.name} {place}"
-        seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4])
-        design = self.designs.get((arm.name, search))
-        if design is not None:  # every value is in the design, nothing is left to sample
-            opened.sampler = optuna.samplers.RandomSampler(seed=seed)
-        else:
-            opened.sampler = instantiate(arm.policy("sampler").build)(seed=seed)
-        if number is not None:
-            return optuna.Trial(opened, stored.trials[number]._trial_id)
-        waiting = any(trial.state == TrialState.WAITING for trial in stored.trials)
-        if design is not None and not waiting:  # one that waits was enqueued just before a kill
-            opened.enqueue_trial(design[place])
-        return opened.ask()
+def ask(ledger: Ledger, arm: Arm, search: int, number: int | None) -> optuna.Trial:
+    """A new trial, or an interrupted one, with the sampler that its number asks for.
+
+    The sampler is made anew for each trial, its seed derived from the trial's number: a resumed
+    study neither repeats the suggestions of its first half nor depends on where it stopped.
+    """
+    opened = ledger.searches[arm.name, search]
+    stored = ledger.snapshot((arm.name, search))
+    place = stored.begun if number is None else number
+    identity = f"{ledger.study.seed(search)} {arm.name} {place}"
+    seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4])
+    design = ledger.designs.get((arm.name, search))
+    if design is not None:  # every value is in the design, nothing is left to sample
+        opened.sampler = optuna.samplers.RandomSampler(seed=seed)
+    else:
+        opened.sampler = instantiate(arm.policy("sampler").build)(seed=seed)
+    if number is not None:
+        return optuna.Trial(opened, stored.trials[number]._trial_id)
+    waiting = any(trial.state == TrialState.WAITING for trial in stored.latest)
+    if design is not None and not waiting:  # one that waits was enqueued just before a kill
+        opened.enqueue_trial(design[place])
+    return opened.ask()
 
 
 def open_ledger(
@@ -261,9 +272,9 @@ def cut(ledger: Ledger, seconds: float) -> None:
 
 def study_runs(store: tracking.Store, experiment: str) -> tuple[list[str], list[str]]:
     """What MLflow holds of a study, oldest first: its own runs (one), and all the others."""
-    phases = {run.info.run_id: run.data.tags.get("phase") for run in store.runs(experiment)}
+    phases = store.tagged(experiment, "phase")
     parents = [run_id for run_id, phase in phases.items() if phase == "study"]
-    return parents, [run_id for run_id in phases if run_id not in parents]
+    return parents, [run_id for run_id, phase in phases.items() if phase != "study"]
 
 
 def check_has_journal(study: Study, store: tracking.Store) -> None:
@@ -283,7 +294,8 @@ def check_has_runs(
     study: Study, named: Sequence[str], logged: Sequence[str], store: tracking.Store
 ) -> None:
     """Raise UserError where a run that the journal names isn't in MLflow any more."""
-    if lost := [run_id for run_id in named if run_id not in set(logged)]:
+    there = set(logged)
+    if lost := [run_id for run_id in named if run_id not in there]:
         path, uri = journal.path(study.config, study.name), tracking.masked(store.uri)
         back = f"MLFLOW_TRACKING_URI={uri} mlflow runs restore --run-id {lost[0]} …"
         if not logged:  # the store is another one, or new

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
+from studies.search.past import NOTHING, Past, best
+
 T = TypeVar("T")
 FINAL = "final"  # user attributes "final/<trial>/<seed>" of a search hold its final runs
 
@@ -22,13 +24,15 @@ class StoredSearch:
 
     `search` counts an arm's from 1. `trials` are in the order of their numbers, those under way
     (RUNNING) or still only named (WAITING) included; `attributes` are those of the search's Optuna
-    study: the arm's definition, flat, and the trials and finals last asked for among them.
+    study: the arm's definition, flat, and the trials and finals last asked for among them. `past`
+    is of trials counted before.
     """
 
     arm: str
     search: int
     attributes: Mapping[str, Any]
     trials: Sequence[FrozenTrial]
+    past: Past = NOTHING
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -54,28 +58,30 @@ class StoredSearch:
         return cut
 
     @cached_property
+    def latest(self) -> Sequence[FrozenTrial]:
+        """The trials after those of `past`."""
+        return self.trials[self.past.trials :]
+
+    @cached_property
     def ended(self) -> list[FrozenTrial]:
         """The trials that have ended, however they did."""
-        return [trial for trial in self.trials if trial.state.is_finished()]
+        latest = [trial for trial in self.latest if trial.state.is_finished()]
+        return [*self.trials[: self.past.trials], *latest]
 
     @cached_property
     def begun(self) -> int:
         """How many trials have been asked for so far."""
-        return sum(trial.state != TrialState.WAITING for trial in self.trials)
+        return self.past.trials + sum(trial.state != TrialState.WAITING for trial in self.latest)
 
     @cached_property
     def interrupted(self) -> list[FrozenTrial]:
         """The trials under way; where nobody runs the study, those that were interrupted."""
-        return [trial for trial in self.trials if trial.state == TrialState.RUNNING]
+        return [trial for trial in self.latest if trial.state == TrialState.RUNNING]
 
     @cached_property
     def best(self) -> FrozenTrial | None:
-        """The complete trial of the highest objective, the earliest of equals.
-
-        A pruned or diverged trial never is: Optuna keeps its last report as a value.
-        """
-        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
-        return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+        """The `best` of all trials."""
+        return best(self.past.best, self.latest)
 
     @cached_property
     def finals(self) -> dict[int, Mapping[str, Any]]:

@@ -14,7 +14,7 @@ from pipeline.compose import compose, flat
 from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.results import Epoch, Evaluation, Outcome, Reached, Result
-from pipeline.tracking import STATUS, Store, columns, compact, result_metrics, texts
+from pipeline.tracking import STATUS, Store, bulk, compact, result_metrics, texts
 
 FIRST = Epoch(1, 12, 1295, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 0.4, 1000.0)
 SECOND = Epoch(2, 24, 2590, 1.0, 0.5, 1.1, 0.4, 0.05, 2.0, 1.0, 0.9, 1100.0)
@@ -225,7 +225,7 @@ def test_runs_are_found_by_their_tags(store: Store) -> None:
     for arm in ("a", "b"):
         store.start(experiment, arm, params={}, tags={"arm": arm})
     found = store.runs(experiment, "tags.arm = 'b'")
-    assert [row["tags.arm"] for row in columns(found)] == ["b"]
+    assert [row["tags.arm"] for row in bulk.columns(found)] == ["b"]
 
 
 def test_all_state_lies_in_its_folder(store: Store, mlruns: Path) -> None:

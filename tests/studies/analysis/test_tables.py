@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 from building import Row, searched_once
 from harness import one_line
-from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 from recording import config_of
 
@@ -117,15 +116,15 @@ def test_a_study_that_was_not_run_says_so(config: Config, study: str) -> None:
 
 
 def test_the_runs_of_a_study_are_read_once(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, read = [], Store.runs
+    asked, read = [], Store.rows
 
-    def counted(store: Store, experiment: str, filter_string: str = "") -> list[Run]:
-        asked.append(filter_string)
-        return read(store, experiment, filter_string)
+    def counted(store: Store, experiment: str) -> list[dict[str, Any]]:
+        asked.append(experiment)
+        return read(store, experiment)
 
-    monkeypatch.setattr(Store, "runs", counted)
-    gather(config, Store(None, config.mlruns_dir), "s")
-    assert asked == [""]
+    monkeypatch.setattr(Store, "rows", counted)
+    gather(config, store := Store(None, config.mlruns_dir), "s")
+    assert asked == [store.find_experiment("s")]
 
 
 # --- the journal is the truth ---

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -342,6 +343,16 @@ def now(**settings: object) -> Definitions:
 def test_a_study_begun_before_a_setting_existed_goes_on_with_its_default() -> None:
     stored = begun_without("trainer.checks", "trainer.target", "trainer.internals")
     check_same_experiment("quickstart", now(), stored)
+
+
+def test_a_study_begun_before_a_sampler_had_a_setting_goes_on_with_its_default() -> None:
+    tpe: dict[str, Any] = {"n_startup_trials": 10, "multivariate": True, "group": True}
+    stored = now()["plain"] | {"sampler": {"name": "tpe", "build": tpe | {"constant_liar": True}}}
+    check_same_experiment("quickstart", now(), {"plain": stored})
+    other = planned(*QUICK, "sampler.build.considered=40").definitions("0" * 16)
+    with pytest.raises(UserError) as error:
+        check_same_experiment("quickstart", other, {"plain": other["plain"] | stored})
+    one_line(error.value, "sampler.build.considered=500", "now 40")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pipeline.options import options
 from studies.search import journal
 from studies.search.arms import Study
 from studies.search.designs import Point, grid, names, sobol
+from studies.search.ledger import ask
 from studies.search.search_space import Space, suggest
 
 SPACE: Space = (OPTIMIZER, WIDTH)
@@ -140,7 +141,7 @@ def asked(study: Study, digits: DataSet, mlruns: Path, upto: int) -> list[dict[s
     with opened(study, digits, mlruns) as coordinator:
         ledger = coordinator.ledger
         while len(trials := journal.snapshot(ledger.searches[name, 1]).trials) < upto:
-            trial = ledger._trial(study.arms[0], 1, None)  # `start` would open a run of it too
+            trial = ask(ledger, study.arms[0], 1, None)  # `start` would open a run of it too
             suggest(trial, study.arms[0].space)
             trial.set_user_attr("outcome", "complete")
             ledger.searches[name, 1].tell(trial, trial.params["optimizer.momentum.momentum"])

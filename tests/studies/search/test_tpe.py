@@ -1,0 +1,93 @@
+"""TPE on a bounded number of trials: which it is shown, and that a short search is Optuna's own."""
+
+from typing import Any
+
+import optuna
+import pytest
+from hydra.utils import instantiate
+from optuna.samplers._tpe import sampler as optunas
+from optuna.trial import FrozenTrial, create_trial
+
+from pipeline.compose import compose
+from studies.search.tpe import GOOD, TPESampler, considered
+
+SETTINGS: dict[str, Any] = {
+    "n_startup_trials": 5,
+    "multivariate": True,
+    "group": True,
+    "constant_liar": True,
+}
+RANGES: dict[str, optuna.distributions.BaseDistribution] = {
+    "lr": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True)
+}
+
+
+def trial(value: float, **state: Any) -> FrozenTrial:
+    return create_trial(params={"lr": 10**-value}, distributions=RANGES, value=value, **state)
+
+
+def searched(values: list[float]) -> optuna.Study:
+    """A search whose complete trials have these objectives, in this order."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([trial(value) for value in values])
+    return study
+
+
+def suggested(study: optuna.Study, sampler: optuna.samplers.BaseSampler) -> float:
+    study.sampler = sampler
+    return study.ask().suggest_float("lr", 1e-4, 1.0, log=True)
+
+
+def test_a_search_of_no_more_trials_is_optunas_own() -> None:
+    values = [0.1 * (n * 7 % 31) for n in range(60)]
+    own = suggested(searched(values), optuna.samplers.TPESampler(seed=1, **SETTINGS))
+    bounded = TPESampler(considered=60, seed=1, **SETTINGS)
+    assert suggested(searched(values), bounded) == own
+
+
+def test_the_best_and_the_newest_are_considered() -> None:
+    values = [0.1 * (n * 7 % 31) for n in range(90)]
+    trials = searched(values).get_trials()
+    seen = considered(trials, 40)
+    best = sorted(trials, key=lambda t: t.value or 0.0, reverse=True)[:GOOD]
+    others = [t for t in trials if t.number not in {t.number for t in best}]
+    assert seen == sorted([*best, *others[-15:]], key=lambda t: t.number)
+
+
+def test_trials_under_way_are_considered() -> None:
+    study = searched([0.5] * 50)
+    running = study.ask()
+    running.suggest_float("lr", 1e-4, 1.0, log=True)
+    numbers = [t.number for t in considered(study.get_trials(), 30)]
+    assert running.number in numbers and len(numbers) == 30
+
+
+def test_good_trials_are_told_from_the_rest_as_among_all_of_them() -> None:
+    study = searched([0.1 * (n * 37 % 397) / 13 for n in range(400)])
+    trials = study.get_trials()
+    split = {
+        most: optunas._split_trials(study, seen, optunas.default_gamma(len(seen)))
+        for most, seen in ((400, trials), (300, considered(trials, 300)))
+    }
+    good, rest = split[300]
+    assert good == split[400][0]
+    assert rest == split[400][1][-len(rest) :]
+
+
+def test_a_longer_search_is_modelled_by_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    modelled: list[int] = []
+    split = optunas._split_trials
+
+    def counted(study: optuna.Study, trials: list[FrozenTrial], below: int) -> Any:
+        modelled.append(len(trials))
+        return split(study, trials, below)
+
+    monkeypatch.setattr(optunas, "_split_trials", counted)
+    for trials in (40, 80, 160):
+        suggested(searched([0.1] * trials), TPESampler(considered=40, seed=1, **SETTINGS))
+    assert modelled == [40, 40, 40]
+
+
+def test_the_yaml_builds_it() -> None:
+    sampler = instantiate(compose(["sampler=tpe"]).sampler.build)(seed=0)
+    assert isinstance(sampler, TPESampler) and sampler.considered == 500
