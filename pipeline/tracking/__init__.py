@@ -88,25 +88,22 @@ class Store(Reader):
 
     def log(self, run_id: str, epoch: Epoch) -> None:
         """One batched call per epoch, against the step."""
-        self._metrics(run_id, epoch_metrics(epoch), epoch.step)
+        self.figures(run_id, epoch_metrics(epoch), epoch.step)
 
     def finish(self, run_id: str, result: Result) -> None:
         """Log the closing figures, the outcome and the weights, and end the run."""
         for step, figures in [*result.internals, (result.steps, result_metrics(result))]:
-            self._metrics(run_id, figures, step)
+            self.figures(run_id, figures, step)
         tags = {"outcome": result.outcome, "epochs": result.epochs, "steps": result.steps}
         tags |= {"seconds": round(result.seconds, 3)}
         with self.errors():
             self.client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
             if result.error is not None:
                 self.client.log_text(run_id, result.error, "error.txt")
-            right = None if result.test is None else result.test.right
-            files = {WEIGHTS: result.weights, RIGHT: right}
             with self._scratch() as folder:
-                for name, content in files.items():
-                    if content is not None:
-                        (folder / name).write_bytes(content)
-                        self.client.log_artifact(run_id, str(folder / name))
+                for name, content in result_files(result).items():
+                    (folder / name).write_bytes(content)
+                    self.client.log_artifact(run_id, str(folder / name))
             self.client.set_terminated(run_id, status=STATUS[result.outcome])
 
     def interrupt(self, run_id: str, reason: str) -> None:
@@ -125,10 +122,6 @@ class Store(Reader):
         """Set tags of a run, `pages.NOTE` its description in Markdown."""
         with self.errors():
             self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-
-    def figures(self, run_id: str, figures: Mapping[str, float], step: int) -> None:
-        """Log figures of a run that isn't a training."""
-        self._metrics(run_id, figures, step)
 
     def model(self, run_id: str, network: Any, images: Any) -> None:
         """Log a network for `mlflow.pytorch.load_model("runs:/RUN_ID/model")` (`models.log`)."""
@@ -159,7 +152,8 @@ class Store(Reader):
         with TemporaryDirectory(dir=self.checkpoints) as folder:
             yield Path(folder)
 
-    def _metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+    def figures(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        """Log figures of a run at a step."""
         # MLflow gives inf back as 1.797e308: a figure that isn't one is left out instead.
         now = int(time.time() * 1000)
         finite = [Metric(k, v, now, step) for k, v in metrics.items() if math.isfinite(v)]
@@ -180,8 +174,16 @@ def result_metrics(result: Result) -> dict[str, float]:
         metrics |= {f"best/{k}": getattr(best, k) for k in ("val_accuracy", "val_loss", "epoch")}
     for group, figures in (("target", result.reached), ("test", result.test)):
         if figures is not None:
-            metrics |= {f"{group}/{name}": value for name, value in asdict(figures).items()}
+            named = vars(figures).items()
+            metrics |= {f"{group}/{name}": value for name, value in named if name != "right"}
     return metrics
+
+
+def result_files(result: Result) -> dict[str, bytes]:
+    """What a run leaves as files: its weights, and the test images it got right."""
+    right = None if result.test is None else result.test.right
+    files = {WEIGHTS: result.weights, RIGHT: right}
+    return {name: content for name, content in files.items() if content is not None}
 
 
 def texts(overrides: Sequence[str], config_yaml: str) -> dict[str, str]:

@@ -23,7 +23,8 @@ from studies.search import journal
 from studies.search.arms import Study
 from studies.search.capacity import pool_size
 from studies.search.designs import design
-from studies.search.ledger import Job, Ledger, check_has_journal, clock, cut, open_ledger
+from studies.search.ledger import Job, Ledger, clock, cut, open_ledger
+from studies.search.lost import check_has_journal
 from studies.search.progress import Due, missing, next_due
 from studies.search.stored import StoredArm
 from studies.search.workers import Lost, Ready, W, Workers, ready

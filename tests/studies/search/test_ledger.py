@@ -10,7 +10,7 @@ from harness import TINY, at, finish, gathered, opened, own_yaml, planned
 
 from pipeline.data import DataSet
 from pipeline.tracking import Store
-from studies.search import journal, ledger
+from studies.search import journal, lost
 from studies.search.arms import Study, plan
 from studies.search.progress import Due
 
@@ -74,7 +74,7 @@ def tables(study: Study, mlruns: Path) -> list[dict[str, Any]]:
 def books(study: Study, mlruns: Path) -> tuple[set[str], set[str]]:
     """The runs that MLflow holds of a study, and those that its journal names."""
     store = Store(None, mlruns)
-    _, logged = ledger.study_runs(store, store.find_experiment(study.name))
+    _, logged = lost.study_runs(store, store.find_experiment(study.name))
     stored = journal.read(at(study, mlruns).config, study.name)
     return set(logged), {run for arm in stored.values() for run in arm.runs}
 
