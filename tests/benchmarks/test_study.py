@@ -156,7 +156,7 @@ def test_one_study_against_what_most_people_write(dataset: DataSet, tmp_path: Pa
         ],
         table(spent),
     )
-    assert two.whole < tensors.whole
+    assert two.whole < transforms.whole
 
 
 def table(spent: dict[str, Spent]) -> pd.DataFrame:
@@ -176,7 +176,7 @@ def test_where_a_study_spends_its_time(dataset: DataSet, tmp_path: Path) -> None
     validating = alone.seconds / alone.train_seconds - 1
     asked = ["study.trials=1", "study.finals=1", "trainer.epochs=10", "workers=1"]
     spent, runs = study(tmp_path / "ten", *asked)
-    training = runs["train_seconds"].sum()
+    training = float(runs["train_seconds"].sum())
     other = spent.runs - training * (1 + validating)
     shares = {"training": training, "validation": training * validating, "everything else": other}
     rows = [[name, s, 100 * s / spent.runs] for name, s in shares.items()]
