@@ -276,7 +276,7 @@ def test_final_seeds_are_not_the_searchs() -> None:
         ("data.pixels=raw", "data.pixels"),
         ("sampler=random", "sampler"),
         ("pruner=none", "pruner"),
-        ("pruner.build.n_warmup_steps=5", "pruner"),
+        ("pruner.build.min_resource=5", "pruner"),
         ("seed=1", "seed"),
     ],
 )
