@@ -5,21 +5,30 @@ several times as tuned arms, search by search (`searches`). Reads the trials tab
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from studies.analysis import searches, statistics
+from studies.analysis import images, searches, statistics
+from studies.analysis.images import Right
 from studies.analysis.tables import counting_finals, search_means
 
 DIFFERENCE, BETTER = ("difference", "low", "high"), ("p_better", "p_better_low", "p_better_high")
 FIGURES = (*DIFFERENCE, "level", "p_value", "p_holm", *BETTER)
 COLUMNS = ("study", "arm_a", "arm_b", *FIGURES, "searches", "seeds", "looks", "verdict")
 Pairs = Sequence[tuple[str, str]]
+NOTHING: Mapping[str, Right] = MappingProxyType({})
 
 
-def comparisons(trials: pd.DataFrame, contrasts: Pairs = (), look: int = 0) -> pd.DataFrame:
+def comparisons(
+    trials: pd.DataFrame,
+    contrasts: Pairs = (),
+    look: int = 0,
+    right: Mapping[str, Right] = NOTHING,
+) -> pd.DataFrame:
     """One row per pair of arms with final runs.
 
     `arm_a` is the one of the higher mean; `difference` is A − B in test accuracy with its interval
@@ -28,18 +37,22 @@ def comparisons(trials: pd.DataFrame, contrasts: Pairs = (), look: int = 0) -> p
     arm was searched more than once, over `contrasts` where there are any; else
     `statistics.verdict`, over all pairs. `searches` and `seeds` are how many both arms have,
     `looks` how often the test set was asked: earlier budgets, and studies followed, included.
+    `right[run_id]` says which test images a final run got right; where all of two tuned arms' are
+    known, that other images could have been drawn is in their interval.
     """
     finals = counting_finals(trials).dropna(subset=["test_accuracy"])
     finals = finals.astype({"test_accuracy": float})
-    compared = _tuned if finals["search"].nunique() > 1 else _found
-    rows = compared(finals, contrasts, look)
+    if finals["search"].nunique() > 1:
+        rows = _tuned(finals, contrasts, look, right)
+    else:
+        rows = _found(finals, look)
     study = trials["study"].iloc[0] if len(trials) else ""
     named = [{"study": study, "looks": 1 + look, **row} for row in rows]
     table = pd.DataFrame(named, columns=COLUMNS)
     return table.astype(dict.fromkeys(FIGURES, float))
 
 
-def _found(finals: pd.DataFrame, contrasts: Pairs, look: int) -> list[dict[str, Any]]:
+def _found(finals: pd.DataFrame, look: int) -> list[dict[str, Any]]:
     """Configurations found by one search an arm, on their shared seeds."""
     by_seed = finals.pivot(index="seed", columns="arm", values="test_accuracy")
     arms = sorted(by_seed.columns, key=lambda arm: -by_seed[arm].mean())
@@ -66,14 +79,18 @@ def _found(finals: pd.DataFrame, contrasts: Pairs, look: int) -> list[dict[str, 
     ]
 
 
-def _tuned(finals: pd.DataFrame, contrasts: Pairs, look: int) -> list[dict[str, Any]]:
+def _tuned(
+    finals: pd.DataFrame, contrasts: Pairs, look: int, right: Mapping[str, Right]
+) -> list[dict[str, Any]]:
     """Tuned arms, by the mean test accuracies of their searches."""
     means = {str(arm): search_means(runs) for arm, runs in finals.groupby("arm")}
     seeds: pd.Series[int] = finals.groupby(["arm", "search"]).size()
     ranked = sorted(means, key=lambda arm: -means[arm].mean())
     asked = [frozenset(pair) for pair in contrasts]
     pairs = [p for p in itertools.combinations(ranked, 2) if not asked or frozenset(p) in asked]
-    compared = searches.contrasts(means, pairs, look=look)
+    runs = {str(arm): list(own["run_id"]) for arm, own in finals.groupby("arm")}
+    drawn = [_images(runs[a], runs[b], right) for a, b in pairs]
+    compared = searches.contrasts(means, pairs, images=drawn, look=look)
     rows = []
     for pair, c in zip(pairs, compared, strict=True):
         a, b = (means[arm] for arm in pair)
@@ -90,6 +107,13 @@ def _tuned(finals: pd.DataFrame, contrasts: Pairs, look: int) -> list[dict[str, 
         }
         rows.append(row)
     return rows
+
+
+def _images(a: Sequence[str], b: Sequence[str], right: Mapping[str, Right]) -> float:
+    """What a pair's difference owes to the test images (`images.variance`); 0 where unknown."""
+    if not right.keys() >= {*a, *b}:
+        return 0.0
+    return images.variance(*(np.array([right[run] for run in arm]) for arm in (a, b)))
 
 
 def _named(

@@ -6,17 +6,20 @@ hand: a figure that isn't stored is missing here, and said to be.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.results import Phase
-from pipeline.tracking import OF_EPOCHS, Store
+from pipeline.tracking import OF_EPOCHS, RIGHT, Store
 from studies.analysis import comparisons, hyperparameters, tables
+from studies.analysis.images import Right
 from studies.search.journal import path, read
 from studies.search.stored import StoredArm
 
@@ -154,7 +157,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         command=stored.get("command", ""),
         trials=trials,
         arms=tables.arms(trials),
-        comparisons=comparisons.comparisons(trials, contrasts, looks),
+        comparisons=comparisons.comparisons(trials, contrasts, looks, _right(store, finals)),
         curves=_curves(store, finals, CURVES),
         journal=journal,
         settings=settings,
@@ -164,6 +167,19 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         internals=_curves(store, finals[finals["run_id"].isin(inside)], INTERNALS),
         contrasts=contrasts,
     )
+
+
+def _right(store: Store, finals: pd.DataFrame) -> dict[str, Right]:
+    """Which test images every final run got right, where an arm was searched more than once.
+
+    Without those of runs whose file is gone.
+    """
+    right: dict[str, Right] = {}
+    if finals["search"].nunique() > 1:
+        for run in finals.loc[finals["test_accuracy"].notna(), "run_id"]:
+            with suppress(UserError):
+                right[run] = np.frombuffer(store.content(run, RIGHT), dtype=np.bool_)
+    return right
 
 
 def _under(prefix: str, run: Mapping[str, Any]) -> dict[str, Any]:

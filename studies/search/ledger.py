@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 from hydra.utils import instantiate
@@ -225,17 +226,7 @@ def open_ledger(
     # told. Only this process writes to the study, so they are nobody's; all are trained anew.
     for run_id in {*others, *parents[1:]} - set(named):
         store.discard(run_id)
-    budget = study.budget
-    asked = {key: getattr(budget, key) for key in ("trials", "finals", "question", "contrasts")}
-    asked |= {"cut": None, "followed": journal.followed(study.config, budget.follows, stored)}
-    searches = {}
-    # Searches there already are stay the study's where fewer are asked for.
-    for number in range(1, max([budget.searches, *(search.search for search in stored)]) + 1):
-        for arm in study.arms:
-            attributes = asked | {"definition": definitions[arm.name]}
-            opened = journal.open_search(storage, study.name, arm.name, number, attributes)
-            opened.pruner = instantiate(arm.policy("pruner")["build"])
-            searches[arm.name, number] = opened
+    searches, budget = open_searches(study, definitions, storage, stored), study.budget
     tags = environment() | {
         "study": study.name,
         "data.name": dataset.name,
@@ -252,6 +243,29 @@ def open_ledger(
     store.tag(parents[0], said.tags)
     tags |= pages.said(said.tags, said.note)
     return Ledger(study, dataset, searches, designs, store, experiment, parents[0], tags)
+
+
+def open_searches(
+    study: Study,
+    definitions: Mapping[str, Mapping[str, Any]],
+    storage: BaseStorage,
+    stored: Sequence[StoredSearch],
+) -> dict[Key, optuna.Study]:
+    """The Optuna study of every search, with what is asked of it now.
+
+    Searches that are there already stay the study's where fewer are asked for.
+    """
+    budget = study.budget
+    asked = {key: getattr(budget, key) for key in ("trials", "finals", "question", "contrasts")}
+    asked |= {"cut": None, "followed": journal.followed(study.config, budget.follows, stored)}
+    searches = {}
+    for number in range(1, max([budget.searches, *(search.search for search in stored)]) + 1):
+        for arm in study.arms:
+            attributes = asked | {"definition": definitions[arm.name]}
+            opened = journal.open_search(storage, study.name, arm.name, number, attributes)
+            opened.pruner = instantiate(arm.policy("pruner")["build"])
+            searches[arm.name, number] = opened
+    return searches
 
 
 def clock(ledger: Ledger, search: Key, seconds: float) -> None:
