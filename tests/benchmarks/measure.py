@@ -55,7 +55,8 @@ class Figure:
         """Whether the target was reached; None where there is none."""
         if self.target is None:
             return None
-        return self.value >= self.target if self.at_least else self.value <= self.target
+        # A figure may come from numpy or pandas, whose truth JSON doesn't know.
+        return bool(self.value >= self.target if self.at_least else self.value <= self.target)
 
 
 def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -142,7 +142,7 @@ def scikit_learn(images: Tensor, labels: Tensor, batch: int) -> Contender:
         alpha=0.0,
     )
     classes = np.arange(CLASSES)
-    epoch = lambda: classifier.partial_fit(pixels, targets, classes)  # noqa: E731
+    epoch = lambda: classifier.partial_fit(pixels, targets, classes=classes)  # noqa: E731
     return Contender(epoch, lambda images: classifier.predict(centered(images).numpy()))
 
 
@@ -166,8 +166,8 @@ def keras_on_jax(images: Tensor, labels: Tensor, batch: int) -> Contender:
     model.compile(optimizer=keras.optimizers.SGD(LR), loss=loss)
 
     def predict(images: Tensor) -> np.ndarray:
-        logits: np.ndarray = model.predict(centered(images).numpy(), verbose=0)
-        return logits.argmax(1)
+        labels: np.ndarray = model.predict(centered(images).numpy(), verbose=0).argmax(1)
+        return labels
 
     return Contender(
         lambda: model.fit(pixels, targets, batch_size=batch, epochs=1, verbose=0), predict

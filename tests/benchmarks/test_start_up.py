@@ -97,8 +97,10 @@ def start(command: str, done: str | None, folder: str) -> Start:
     environment = os.environ | {"CIFAR10_ROOT": str(IMAGES), "TERM": "xterm"}
     began = time.perf_counter()
     process = subprocess.Popen(
-        [OPTSTUDY, *command.split(), *named],
-        **dict.fromkeys(("stdin", "stdout", "stderr"), its),
+        [str(OPTSTUDY), *command.split(), *named],
+        stdin=its,
+        stdout=its,
+        stderr=its,
         cwd=folder,
         env=environment,
     )
