@@ -171,8 +171,18 @@ def section(kept: dict) -> str:  # type: ignore[type-arg]
         ]
     if kept["table"] is not None:
         table = pd.DataFrame(kept["table"]["data"], columns=kept["table"]["columns"])
-        lines += ["", table.to_markdown(index=False, floatfmt=".3g")]
+        numbers = table.select_dtypes("number").columns
+        table = table.astype(dict.fromkeys(numbers, object))
+        table[numbers] = table[numbers].map(rounded)
+        align = ["right" if column in numbers else "left" for column in table]
+        rows = table.to_markdown(index=False, disable_numparse=True, colalign=align)
+        lines += ["", rows]
     return "\n".join([*lines, ""])
+
+
+def rounded(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def row(figure: Figure) -> str:
@@ -181,4 +191,4 @@ def row(figure: Figure) -> str:
     if figure.target is not None:
         asked = f"{'≥' if figure.at_least else '≤'} {figure.target:g} {figure.unit}"
         verdict = "" if figure.met else "falls short"
-    return f"| {figure.what} | {figure.value:.3g} {figure.unit} | {asked} | {verdict} |"
+    return f"| {figure.what} | {rounded(figure.value)} {figure.unit} | {asked} | {verdict} |"
