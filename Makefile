@@ -16,8 +16,10 @@ check: .venv/ready          ## all that CI runs: lint, format, types, tests
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-bench: .venv/ready          ## time the training loop
-	$(BIN)/pytest tests/benchmarks -m benchmark -n 0 -s
+bench: .venv/bench          ## measure speed and memory, beside other libraries; results in tests/benchmarks/results
+	@status=0; for file in tests/benchmarks/test_*.py; do \
+		$(BIN)/pytest $$file -m benchmark -n 0 -s --timeout 1800 || status=1; \
+	done; exit $$status
 
 ui: .venv/ready             ## browse every run in MLflow
 	$(BIN)/optstudy ui
@@ -32,3 +34,8 @@ clean-env:                  ## remove the environment; the next command makes it
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch .venv/ready
+
+.venv/bench: .venv/ready
+	@echo "adding the libraries to compare with …"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch .venv/bench

@@ -1,27 +1,39 @@
 """How every benchmark measures, and where its figures go.
 
-Contenders take turns in one process (A B A B …), so that a busy moment hits all of them; what is
-reported are medians and their ratios. A benchmark's figures are kept in results/NAME.json, and
-results/README.md shows all of them, each beside its target.
+Contenders take turns (A B A B …), so that a busy moment hits all of them; what is reported are
+medians and their ratios. They are functions of this process, or of processes that stay alive beside
+it. A benchmark's figures are kept in results/NAME.json, and results/README.md shows all of them,
+each beside its target.
+
+Imports torch where it is needed alone: a benchmark of start-up mustn't hold its libraries.
 """
 
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
-import torch
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "skorch", "lightning", "keras", "jax")
+PACKAGES = (
+    *("torch", "torchvision", "optuna", "mlflow", "scikit-learn"),
+    *("skorch", "lightning", "keras", "jax"),
+)
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+Run = Callable[..., Any]  # run(function, *arguments) returns what the function does
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,8 @@ class Figure:
         """Whether the target was reached; None where there is none."""
         if self.target is None:
             return None
-        return self.value >= self.target if self.at_least else self.value <= self.target
+        # A figure may come from numpy or pandas, whose truth JSON doesn't know.
+        return bool(self.value >= self.target if self.at_least else self.value <= self.target)
 
 
 def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -67,6 +80,8 @@ def seconds(call: Callable[[], object]) -> float:
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Torch uses `count` threads inside."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -75,8 +90,31 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def process(threads: int = 1) -> Iterator[Run]:
+    """A process that stays alive: runs module-level functions on `threads` threads and cores.
+
+    Whichever library it is that trains there has no more: it finds so many cores, and is told.
+    """
+    pool = ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), initializer=_settle, initargs=(threads,)
+    )
+    with pool:
+        with patch.dict(os.environ, dict.fromkeys(THREADS, str(threads))):
+            pool.submit(int).result()  # it starts now, and inherits them
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
+
+
+def _settle(threads: int) -> None:
+    """Keep this process to the same cores as all others with so many threads."""
+    if hasattr(os, "sched_setaffinity"):  # Linux
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+
+
 def machine() -> dict[str, str]:
     """What the figures were measured on."""
+    import torch
+
     found = {name: version(name) for name in PACKAGES if _installed(name)}
     processor = platform.processor()
     if (cpuinfo := Path("/proc/cpuinfo")).exists():
@@ -133,8 +171,18 @@ def section(kept: dict) -> str:  # type: ignore[type-arg]
         ]
     if kept["table"] is not None:
         table = pd.DataFrame(kept["table"]["data"], columns=kept["table"]["columns"])
-        lines += ["", table.to_markdown(index=False, floatfmt=".3g")]
+        numbers = table.select_dtypes("number").columns
+        table = table.astype(dict.fromkeys(numbers, object))
+        table[numbers] = table[numbers].map(rounded)
+        align = ["right" if column in numbers else "left" for column in table]
+        rows = table.to_markdown(index=False, disable_numparse=True, colalign=align)
+        lines += ["", rows]
     return "\n".join([*lines, ""])
+
+
+def rounded(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def row(figure: Figure) -> str:
@@ -143,4 +191,4 @@ def row(figure: Figure) -> str:
     if figure.target is not None:
         asked = f"{'≥' if figure.at_least else '≤'} {figure.target:g} {figure.unit}"
         verdict = "" if figure.met else "falls short"
-    return f"| {figure.what} | {figure.value:.3g} {figure.unit} | {asked} | {verdict} |"
+    return f"| {figure.what} | {rounded(figure.value)} {figure.unit} | {asked} | {verdict} |"
