@@ -161,7 +161,7 @@ def test_a_plan_says_what_would_be_run_and_runs_nothing(
         "plain: optimizer.lr (momentum) 1e-08 to 0.01, log",
         "optimizer.momentum (momentum) 0 to 0.99, linear",
         "tpe",
-        "median",
+        "halving",
         "2 arms × (1 trial + 3 final runs) × 2 epochs = 8 runs, at most 16 epochs",
         "30 min 0 s",
         "can't be told",

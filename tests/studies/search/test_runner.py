@@ -179,7 +179,13 @@ class TestAStudyStruckAtEveryStage:
             for trial in struck.done[arm]:
                 seen: list[Epoch] = []
                 config = typed(compose(trial.user_attrs["overrides"]))
-                train.run(config, digits, on_epoch=lambda e, seen=seen: bool(seen.append(e)))  # type: ignore[misc]
+                stop = trial.user_attrs.get("pruned_at")
+
+                def noting(epoch: Epoch, seen: list[Epoch] = seen, stop: int | None = stop) -> bool:
+                    seen.append(epoch)
+                    return epoch.epoch == stop
+
+                train.run(config, digits, on_epoch=noting)
                 run = struck.runs[f"{arm}/trial {trial.number}"]
                 for metric in ("train_loss", "val_loss", "grad_norm"):
                     name = metric.replace("_", "/") if "loss" in metric else metric
