@@ -72,12 +72,12 @@ def carry_out(overrides: list[str], screen: Console) -> "tuple[Evidence, list[st
         check_workers(study.config.workers)
     with loading("torch", "mlflow"):  # after all that can be refused at once
         from studies.search.runner import coordinating, failures
-        from studies.search.workers import LocalWorkers
+        from studies.search.workers import started_ahead
     study, dataset, banner = with_data(study, images, overrides)
     with ExitStack() as stack:
         with notice("opening the study"):
-            opened = coordinating(study, dataset, LocalWorkers(dataset))
-            coordinator = stack.enter_context(opened)
+            workers = stack.enter_context(started_ahead(dataset, ahead(study)))
+            coordinator = stack.enter_context(coordinating(study, dataset, workers))
         screen.print(f"[bold]{study.budget.question}[/bold]  (study {study.name})")
         try:
             follow(coordinator, screen, banner)
@@ -90,6 +90,17 @@ def carry_out(overrides: list[str], screen: Console) -> "tuple[Evidence, list[st
         screen.print(f"{took} · tables and report.html in {folder}", soft_wrap=True)
         screen.print(f"browse every run: optstudy ui study={coordinator.study.name}")
         return evidence, failures(coordinator)
+
+
+def ahead(study: Study) -> int:
+    """How many workers to start at once: all of a study that begins; one begun may be done."""
+    from studies.search import journal
+    from studies.search.capacity import pool_size
+
+    budget = study.budget
+    runs = len(study.arms) * budget.searches * (budget.trials + budget.finals)
+    begins = study.name not in journal.existing(study.config)
+    return pool_size(study.config.workers, runs) if begins else 0
 
 
 def images_of(study: Study) -> DataConfig:

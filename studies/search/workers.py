@@ -10,11 +10,13 @@ import os
 import platform
 import signal
 import traceback
-from collections.abc import Generator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Protocol, TypeVar
+
+import torch
 
 from pipeline import train
 from pipeline.compose import compose, typed
@@ -105,14 +107,19 @@ class LocalWorker:
         self.connection.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class LocalWorkers:
-    """Processes on this machine; they read the images where this one found them."""
+    """Processes on this machine; they read the images where this one found them.
+
+    `ahead` were started before anybody asked: a process imports torch for seconds, in which this
+    one has a study to open.
+    """
 
     dataset: DataSet
+    ahead: list[LocalWorker] = field(default_factory=list)
 
     def start(self) -> LocalWorker:
-        return LocalWorker(self.dataset)
+        return self.ahead.pop() if self.ahead else LocalWorker(self.dataset)
 
     def reporting(self, workers: Sequence[LocalWorker], timeout: float) -> list[LocalWorker]:
         speaking = wait([worker.connection for worker in workers], timeout)
@@ -139,8 +146,20 @@ def training(task: Task, dataset: DataSet) -> Generator[Epoch, bool, Result]:
         return Result(Outcome.failed, 0, 0, 0.0, None, error=traceback.format_exc())
 
 
+@contextmanager
+def started_ahead(dataset: DataSet, workers: int) -> Iterator[LocalWorkers]:
+    """So many processes, those that nobody took ended with the block."""
+    pool = LocalWorkers(dataset, [LocalWorker(dataset) for _ in range(workers)])
+    try:
+        yield pool
+    finally:
+        for worker in pool.ahead:
+            worker.stop()
+
+
 def _serve(connection: Connection, dataset: DataSet) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.optim.SGD([torch.zeros(1)])  # imports the compiler, once a process: not in its first run
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the coordinator is gone
         connection.send(ready(dataset))
         while True:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -86,7 +86,8 @@ class InlineWorkers:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every study of the test runs without worker processes."""
-    monkeypatch.setattr(workers, "LocalWorkers", InlineWorkers)
+    inline = lambda dataset, ahead: nullcontext(InlineWorkers(dataset))  # noqa: E731
+    monkeypatch.setattr(workers, "started_ahead", inline)
 
 
 class Faulty(torch.optim.SGD):
