@@ -72,7 +72,7 @@ def _drifts(evidence: Evidence) -> dict[str, str]:
 
 
 def _rates(evidence: Evidence) -> dict[str, str]:
-    return _ways(internals.rates(evidence), "p50", partial(words.figure, form=".1e"))
+    return _ways(internals.rates(evidence), "p50", partial(words.figure, form=".2g"))
 
 
 def _ways(
