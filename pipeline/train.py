@@ -65,8 +65,8 @@ def training(
     validation = load(splits[1])
     began, result = time.perf_counter(), Result(Outcome.complete, 0, 0, 0.0, None)
     asked = config.trainer.internals and keeps
-    measure = probe(config, model, train, validation) if asked else None
-    inside = [] if measure is None else [(0, measure())]
+    measure = probe(config, model, optimizer, train, validation) if asked else None
+    inside = [] if measure is None else [(0, measure(None))]
     state: dict[str, Tensor] = {}
     for record in trainer.fit(model, optimizer, scheduler, train, validation, config.trainer):
         if isinstance(record, Diverged):
@@ -76,7 +76,7 @@ def training(
         if keeps and result.best is record:
             state = {key: value.clone() for key, value in model.state_dict().items()}
         if measure is not None:
-            inside.append((record.step, measure()))
+            inside.append((record.step, measure(record.lr)))
         if (yield record) and not record.reached:
             result = replace(result, outcome=Outcome.pruned)
             break
@@ -106,12 +106,17 @@ def followed(result: Result, epoch: Epoch, train_size: int) -> Result:
 
 
 def probe(
-    config: Config, model: nn.Module, train: data.Loader, validation: data.Loader
-) -> Callable[[], dict[str, float]]:
+    config: Config,
+    model: nn.Module,
+    optimizer: Optimizer,
+    train: data.Loader,
+    validation: data.Loader,
+) -> Callable[[float | None], dict[str, float]]:
     """A measurement of the model's internals, to be taken as often as wanted.
 
     The hidden unit is chosen now and seen on the validation images; minibatches for the gradient
-    are the same ones each time, of equal size.
+    are the same ones each time, of equal size. It takes the learning rate of the last update, None
+    before the first.
     """
     generator = torch.Generator().manual_seed(derived_seed(config.seed, "internals"))
     order = train.rows[torch.randperm(len(train), generator=generator)]
@@ -127,13 +132,14 @@ def probe(
 
     unit = internals.typical_unit(hidden()[0])
 
-    def measure() -> dict[str, float]:
+    def measure(lr: float | None) -> dict[str, float]:
         entering, received = hidden()
         batches = (train.load(rows) for rows in torch.split(whole, train.batch_size))
         return {
             **internals.percentiles("unit/input", entering[:, unit]),
             **internals.percentiles("unit/output", received[:, unit]),
             **internals.gradient_noise(model, batches, mean_loss),
+            **({} if lr is None else internals.effective_rates(optimizer, lr)),
         }
 
     return measure
@@ -146,9 +152,8 @@ def assemble(
     model = build_model(config, math.prod(dataset.shape), len(dataset.classes)).to(device)
     products.use_fastest(model, device)
     batch_size = resolve_batch_size(config, train_size, model)
-    hidden = any(isinstance(module, nn.ReLU) for module in model.modules())
-    measurable = hidden or not config.trainer.internals
-    check("trainer.internals", True, measurable, "false for a model without hidden ReLUs")
+    measurable = internals.ends(model) is not None or not config.trainer.internals
+    check("trainer.internals", True, measurable, "false for a model without a hidden activation")
     total_steps = config.trainer.epochs * math.ceil(train_size / batch_size)
     optimizer = build("optimizer", config.optimizer, model.parameters())
     build("schedule", config.schedule, 0, total_steps=total_steps)  # refuses what can't be

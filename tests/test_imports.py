@@ -27,6 +27,7 @@ LEAVES = {
     "words": set[str](),
     "memory": set[str](),
     "internals": set[str](),
+    "optimizers": set[str](),
     "products": {"environment"},
     "config": {"errors"},
     "model": {"errors"},

@@ -28,6 +28,7 @@ CURVES = {name.replace("/", "_"): name for name in OF_EPOCHS}
 UNIT = [f"{side}_p{percentile}" for side in ("input", "output") for percentile in (15, 50, 85)]
 INTERNALS = {column: f"unit/{column}" for column in UNIT}
 INTERNALS |= {name: f"gradient/{name}" for name in ("variance", "full_squared", "noise_scale")}
+INTERNALS |= {f"rate_p{p}": f"optimizer/rate_p{p}" for p in (15, 50, 85)}  # adaptive ones alone
 PROVENANCE = ("version.", "git.", "data.", "machine")  # tags of the study's own run
 
 

@@ -19,7 +19,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 from PIL import Image
 
 # Okabe & Ito (2008) without yellow and black, which vanish on white and in the dark; told apart
@@ -128,6 +135,19 @@ def legend(figure: Figure, look: Look, keys: Sequence[Line2D] = (), *, lines: bo
     length = 2.6 if lines else 1.0
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=length)
     return -(-len(handles) // columns)
+
+
+def log_log(axes: Axes, at: Sequence[float]) -> None:
+    """Both axes logarithmic, in plain numbers; ticks of the x axis at these values."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(list(at)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:.5g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelrotation=40, labelsize=8)
 
 
 def whole_ticks(axes: Axes) -> None:

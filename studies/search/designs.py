@@ -1,4 +1,5 @@
-"""Samplers that lay out their points beforehand: a grid, and scrambled Sobol points.
+"""Samplers that lay out their points beforehand: a grid, and points spread evenly (quasi-Monte
+Carlo).
 
 Optuna's own grid and QMC samplers handle no conditional spaces (the one multiplies out inactive
 hyperparameters, the other falls back to independent draws); these take a choice first, then what
@@ -17,11 +18,12 @@ from typing import Any
 from hydra.utils import instantiate
 from scipy.stats import qmc
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check
 from studies.search.arms import Arm, Study
 from studies.search.search_space import Dimension, Space
 
 Point = dict[str, Any]
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def names(space: Space) -> list[str]:
@@ -33,16 +35,32 @@ def names(space: Space) -> list[str]:
     return parameters
 
 
-def sobol(space: Space, trials: int, seed: int) -> list[Point]:
+def sobol(space: Space, trials: int, seed: int, *, single: str = "golden") -> list[Point]:
     """The first `trials` points of a scrambled Sobol sequence over all parameters of the space.
 
-    Parameters that a point's choices leave inactive are dropped from it.
+    Parameters that a point's choices leave inactive are dropped from it. A space of one parameter
+    has the points of `golden` instead, where `single` says so. Raises UserError for another
+    `single` than golden or sobol.
     """
+    check("sampler.design.single", single, single in ("golden", "sobol"), "golden or sobol")
     axes = names(space)
     if not axes:
         return [{}] * trials
+    if len(axes) == 1 and single == "golden":
+        return [_at(space, {axes[0]: place}) for place in golden(trials, seed)]
     drawn = qmc.Sobol(len(axes), rng=seed).random_base2(max(1, math.ceil(math.log2(trials))))
     return [_at(space, dict(zip(axes, map(float, row), strict=True))) for row in drawn[:trials]]
+
+
+def golden(count: int, seed: int) -> list[float]:
+    """The first places in [0, 1) of a sequence that is even at every length n, not at powers of two
+    alone: no gap reaches 2/n, so each of n/2 equal cells holds a place.
+
+    The multiples of the golden ratio, modulo 1, from a start drawn from the seed. Their gaps have
+    at most three lengths (Sós 1958), the longest below 1.9/n, around the ends of [0, 1) too.
+    """
+    start = random.Random(seed).random()
+    return [(start + n * GOLDEN) % 1 for n in range(count)]
 
 
 def _at(space: Space, places: dict[str, float]) -> Point:

@@ -1,5 +1,8 @@
-"""Optuna's TPE on a bounded number of trials: a longer search costs no more per suggestion."""
+"""Optuna's TPE, fitted to a search's budget: its random trials are a share of it, and of a long
+search it sees a bounded number, so that a suggestion costs no more.
+"""
 
+import math
 from collections.abc import Container, Sequence
 from heapq import nlargest
 from typing import Any
@@ -8,27 +11,35 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.errors import check, is_number
+
 GOOD = 25  # trials that TPE models the good side by, of 241 and more (optuna.samplers' gamma)
+LEAST, MOST = 4, 10  # random trials
 SEEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 class TPESampler(optuna.samplers.TPESampler):
     """Optuna's TPE, shown at most `considered` trials: the best complete ones and the newest.
 
+    Its random trials are a share `startup` of those asked for of the search (`random_trials`).
     Deviates from Optuna's in searches longer than that, and there in one thing: good trials are
     told from the rest as among all of them, but of the rest, which TPE gives the less weight the
     older they are, only the newest are modelled. Optuna goes through every trial again for each
     group of hyperparameters. `settings` are those of Optuna's.
     """
 
-    def __init__(self, *, considered: int, **settings: Any) -> None:
+    def __init__(self, *, considered: int, startup: float, **settings: Any) -> None:
+        share = is_number(startup) and 0 < startup <= 1
+        check("sampler.build.startup", startup, share, "a share in (0, 1]")
         super().__init__(**settings)
         self.considered = considered
+        self.startup = startup
         self.shown: optuna.Study | None = None
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
+        self._n_startup_trials = random_trials(self.startup, study.user_attrs["trials"])
         # What a trial asks first; the view is kept, as choosing it goes through all trials.
         others = study.get_trials(deepcopy=False, states=SEEN)
         trials = [other for other in others if other.number != trial.number]
@@ -50,6 +61,15 @@ class TPESampler(optuna.samplers.TPESampler):
     ) -> Any:
         shown = self.shown or study
         return super().sample_independent(shown, trial, param_name, param_distribution)
+
+
+def random_trials(share: float, trials: int) -> int:
+    """How many of a search's `trials` are drawn at random before TPE has something to model.
+
+    At least LEAST, as a model of fewer is of its one best trial and little else; at most MOST,
+    Optuna's own number, as what is random in a long search is lost to it.
+    """
+    return min(MOST, max(LEAST, math.ceil(share * trials)))
 
 
 def considered(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:

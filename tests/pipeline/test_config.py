@@ -94,7 +94,8 @@ WORDED = [
     (
         ["optimizer=sdg"],
         "optimizer=sdg: no such option (did you mean sgd?); "
-        "allowed: adagrad, adam, momentum, nesterov, rmsprop, sgd",
+        "allowed: adagrad, adagrad_textbook, adam, momentum, nesterov, rmsprop, rmsprop_textbook, "
+        "sgd",
     ),
     (["optimizer.lrr=1"], "optimizer.lrr=1: no such key (did you mean optimizer.lr"),
     (["trainer.epoch=1"], "trainer.epoch=1: no such key (did you mean trainer.epochs"),
@@ -289,5 +290,8 @@ def test_a_yaml_in_the_working_directory_trains(own: Path, digits: DataSet) -> N
 
 
 def test_a_mistake_names_the_yamls_of_the_working_directory_too(own: Path) -> None:
-    with pytest.raises(UserError, match=r"did you mean averaged\?\); allowed: adagrad, adam, aver"):
+    with pytest.raises(
+        UserError,
+        match=r"did you mean averaged\?\); allowed: adagrad, adagrad_textbook, adam, aver",
+    ):
         compose(["optimizer=average"])

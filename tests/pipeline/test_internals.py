@@ -25,10 +25,13 @@ FIGURES = {
 }
 
 
-def network(hidden: list[int], batchnorm: str = "none") -> nn.Sequential:
+RATES = {f"optimizer/rate_p{p}" for p in (15, 50, 85)}
+
+
+def network(hidden: list[int], batchnorm: str = "none", activation: str = "relu") -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return mlp(6, CLASSES, hidden=hidden, batchnorm=batchnorm)
+        return mlp(6, CLASSES, hidden=hidden, batchnorm=batchnorm, activation=activation)
 
 
 def batches(count: int = 4, size: int = 5) -> list[tuple[Tensor, Tensor]]:
@@ -55,25 +58,33 @@ def normalised(x: Any) -> Any:
     return (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
 
 
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("batchnorm", ["none", "after", "before"])
-def test_the_last_hidden_layer_is_seen_before_its_relu_and_after_its_last_part(
-    batchnorm: str,
+def test_the_last_hidden_layer_is_seen_before_its_activation_and_after_its_last_part(
+    batchnorm: str, activation: str
 ) -> None:
-    model = network([7, 4], batchnorm)
+    model, activated = network([7, 4], batchnorm, activation), ACTIVATIONS[activation]
     first, second, _ = (layer for layer in model if isinstance(layer, nn.Linear))
     inputs, outputs = [], []
     for images, _ in batches():  # BatchNorm takes each batch by itself
         hidden = linear(first, images.numpy())
         if batchnorm == "before":
             hidden = normalised(hidden)
-        hidden = np.maximum(hidden, 0)
+        hidden = activated(hidden)
         if batchnorm == "after":
             hidden = normalised(hidden)
         entering = linear(second, hidden)
         if batchnorm == "before":
             entering = normalised(entering)
         inputs.append(entering)
-        received = np.maximum(entering, 0)
+        received = activated(entering)
         outputs.append(normalised(received) if batchnorm == "after" else received)
     found = internals.last_hidden_layer(model, (images for images, _ in batches()))
     assert np.allclose(found[0].numpy(), np.concatenate(inputs), rtol=1e-3, atol=1e-4)
@@ -89,6 +100,14 @@ def test_batches_that_share_a_buffer_are_told_apart() -> None:
     model = nn.Sequential(nn.ReLU(), nn.Linear(6, CLASSES))  # its ReLU reads the buffer itself
     entering, _ = internals.last_hidden_layer(model, through_one_buffer())
     assert torch.equal(entering, torch.cat([images for images, _ in batches()]))
+
+
+def test_a_hidden_layer_ends_at_whatever_activation_is_before_the_output_layer() -> None:
+    gelu, output = nn.GELU(), nn.Linear(4, CLASSES)
+    first, second = nn.Linear(6, 4), nn.Linear(4, 4)
+    model = nn.Sequential(first, nn.ReLU(), nn.Sequential(second, gelu), output, nn.Softmax(1))
+    assert internals.ends(model) == (gelu, output)
+    assert internals.ends(nn.Sequential(output, nn.Softmax(1))) is None
 
 
 @pytest.mark.parametrize(
@@ -143,7 +162,8 @@ def test_the_gradients_noise_is_that_of_every_minibatch_worked_out_by_hand(
     rows = [(images.double().numpy(), labels.numpy()) for images, labels in pairs]
     # The gradient of the mean loss over all rows at once, not a mean of gradients.
     full = by_hand(model, *(np.concatenate(column) for column in zip(*rows, strict=True)))
-    variance = np.mean([((by_hand(model, *pair) - full) ** 2).sum() for pair in rows])
+    apart = [((by_hand(model, *pair) - full) ** 2).sum() for pair in rows]
+    variance = np.sum(apart) / (count - 1)  # of a sample, drawn independently
     found = internals.gradient_noise(model, iter(pairs), mean_log_loss)
     assert found["gradient/full_squared"] == pytest.approx((full**2).sum(), rel=1e-4)
     assert found["gradient/variance"] == pytest.approx(variance, rel=1e-4)
@@ -159,19 +179,37 @@ def slopes(*gradients: float, size: int = 2) -> dict[str, float]:
 
 
 def test_the_noise_scale_is_the_batch_at_which_variance_and_square_are_equal() -> None:
-    # G = 2, E‖g − G‖² = 1, ‖G‖² = 4; a batch of 0.25 × 2 images would have a variance of 4
+    # G = 2, the variance of {1, 3} is 2, ‖G‖² = 4; a batch of 0.5 × 2 images would have one of 4
     found = slopes(1, 3)
     expected = {
-        "gradient/variance": 1.0,
+        "gradient/variance": 2.0,
         "gradient/full_squared": 4.0,
-        "gradient/noise_scale": 0.5,
+        "gradient/noise_scale": 1.0,
     }
     assert found == pytest.approx(expected)
-    assert slopes(1, 3, size=6)["gradient/noise_scale"] == pytest.approx(1.5)
+    assert slopes(1, 3, size=6)["gradient/noise_scale"] == pytest.approx(3.0)
+
+
+def test_the_variance_falls_as_one_over_the_batch_size() -> None:
+    """In the mean over many ways to make a pass of the same 60 images."""
+    images, labels = (torch.cat(parts) for parts in zip(*batches(12, 5), strict=True))
+    model, random = network([4]), torch.Generator().manual_seed(0)
+
+    def variance(size: int) -> float:
+        def once() -> float:
+            rows = torch.split(torch.randperm(60, generator=random), size)
+            given = ((images[r], labels[r]) for r in rows)
+            return internals.gradient_noise(model, given, mean_log_loss)["gradient/variance"]
+
+        return float(np.mean([once() for _ in range(60 if size > 1 else 1)]))
+
+    one = variance(1)
+    for size in (6, 20, 30):
+        assert size * variance(size) == pytest.approx(one, rel=0.15), size
 
 
 def test_where_the_gradients_cancel_there_is_no_noise_scale() -> None:
-    assert slopes(1, -1) == {"gradient/variance": 1.0, "gradient/full_squared": 0.0}
+    assert slopes(1, -1) == {"gradient/variance": 2.0, "gradient/full_squared": 0.0}
 
 
 def test_one_batch_of_everything_has_no_noise() -> None:
@@ -188,10 +226,51 @@ def test_with_batchnorm_a_gradient_is_the_batchs_own() -> None:
         model.zero_grad()
         mean_log_loss(model.train()(images), labels).backward()  # type: ignore[no-untyped-call]
         squares.append(float(trainer.gradient_norm(list(model.parameters()))) ** 2)
-    total = before["gradient/variance"] + before["gradient/full_squared"]  # E‖g‖²
+    total = before["gradient/variance"] * 3 / 4 + before["gradient/full_squared"]  # E‖g‖²
     assert total == pytest.approx(np.mean(squares), rel=1e-4)
     # The running statistics, which the passes above have moved, have no say.
     assert internals.gradient_noise(model.eval(), batches(), mean_log_loss) == before
+
+
+# The rates of an adaptive optimizer
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer=adagrad"],
+        ["optimizer=adagrad_textbook", "optimizer.eps=0.01"],
+        ["optimizer=rmsprop", "optimizer.eps=0.01"],
+        ["optimizer=rmsprop_textbook", "optimizer.eps=0.01"],
+        ["optimizer=adam", "optimizer.beta1=0.0"],  # with momentum an update isn't g times a rate
+    ],
+)
+def test_a_weights_rate_is_what_its_last_gradient_was_multiplied_by(overrides: list[str]) -> None:
+    weights = nn.Parameter(torch.zeros(50))
+    optimizer = train.build("optimizer", configured(*overrides).optimizer, [weights])
+    random = torch.Generator().manual_seed(0)
+    for lr in (0.1, 0.03, 0.2):
+        before = weights.detach().clone()
+        gradient = torch.randn(50, generator=random)
+        gradient[:10] = 0  # they never have one
+        weights.grad = gradient
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.step()
+    moved = ((before - weights.detach()) / gradient)[10:]
+    optimizer.param_groups[0]["lr"] = 0.7  # the scheduler has moved on
+    found = internals.effective_rates(optimizer, 0.2)
+    assert found.keys() == RATES
+    expected = np.percentile(moved.numpy(), [15, 50, 85])
+    assert np.allclose(list(found.values()), expected, rtol=1e-3)
+
+
+def test_an_optimizer_without_squares_has_no_rates_and_none_has_before_a_gradient() -> None:
+    weights = nn.Parameter(torch.zeros(5))
+    for name in ("momentum", "adagrad", "adam"):
+        optimizer = train.build("optimizer", configured(f"optimizer={name}").optimizer, [weights])
+        weights.grad = torch.ones(5) if name == "momentum" else torch.zeros(5)
+        optimizer.step()
+        assert internals.effective_rates(optimizer, 0.1) == {}
 
 
 # Measuring changes nothing
@@ -254,6 +333,13 @@ def test_final_and_train_runs_are_measured_before_the_first_epoch_and_after_each
     assert all(figures.keys() == FIGURES for _, figures in result.internals)
 
 
+def test_the_rates_of_an_adaptive_optimizer_are_measured_after_each_epoch(digits: DataSet) -> None:
+    result = train.run(configured("trainer.internals=true", "optimizer=adagrad"), digits)
+    assert [figures.keys() - FIGURES for _, figures in result.internals] == [set(), RATES, RATES]
+    medians = [figures["optimizer/rate_p50"] for _, figures in result.internals[1:]]
+    assert medians[0] > medians[1] > 0  # r grows
+
+
 def test_a_run_that_reaches_its_target_is_measured_where_it_ends(digits: DataSet) -> None:
     overrides = ["trainer.internals=true", "trainer.target=0.01", "trainer.checks=11"]
     result = train.run(configured(*overrides), digits)
@@ -287,7 +373,7 @@ def test_a_model_without_hidden_units_is_refused_in_one_line(
 ) -> None:
     with pytest.raises(UserError) as caught:
         attempt(configured("trainer.internals=true", "model.hidden=[]"), digits)
-    expected = "trainer.internals=True: allowed is false for a model without hidden ReLUs"
+    expected = "trainer.internals=True: allowed is false for a model without a hidden activation"
     assert str(caught.value) == expected
 
 

@@ -63,6 +63,20 @@ def test_layers_stand_in_order(hidden: list[int], batchnorm: str, layers: str) -
     assert " ".join(type(layer).__name__ for layer in model) == layers
 
 
+@pytest.mark.parametrize(
+    ("activation", "layer"), [("relu", "ReLU"), ("sigmoid", "Sigmoid"), ("tanh", "Tanh")]
+)
+def test_the_activation_stands_in_the_relus_place_and_leaves_the_weights(
+    activation: str, layer: str, digits: DataSet
+) -> None:
+    overrides = ["data=digits", "model=mlp_batchnorm", "model.hidden=[5,4]"]
+    plain = train.build_model(config_of(*overrides), 64, 10)
+    built = train.build_model(config_of(*overrides, f"model.activation={activation}"), 64, 10)
+    assert str(built) == str(plain).replace("ReLU", layer)
+    pairs = zip(built.parameters(), plain.parameters(), strict=True)
+    assert all(torch.equal(weight, other) for weight, other in pairs)
+
+
 @pytest.mark.parametrize("hidden", [[], [5], [5, 4, 7]])
 def test_widths_run_from_inputs_to_classes(hidden: list[int]) -> None:
     model = mlp(6, 3, hidden=hidden, batchnorm="none")
@@ -105,6 +119,7 @@ def test_a_bad_batchnorm_is_refused(batchnorm: Any) -> None:
     [
         ("model.hidden=[0]", "model.hidden=[0]: allowed is a list of whole numbers ≥ 1"),
         ("model.batchnorm=both", "model.batchnorm=both: allowed is none, after or before"),
+        ("model.activation=ReLU", "model.activation=ReLU: allowed is relu, sigmoid or tanh"),
     ],
 )
 def test_a_bad_setting_is_a_user_error(override: str, expected: str, digits: DataSet) -> None:

@@ -33,7 +33,9 @@ SETTINGS: dict[str, list[str]] = {
     "momentum": ["optimizer.momentum=0.8"],
     "nesterov": ["optimizer.momentum=0.8"],
     "adagrad": ["optimizer.eps=0.05"],
+    "adagrad_textbook": ["optimizer.eps=0.05"],
     "rmsprop": ["optimizer.rho=0.7", "optimizer.eps=0.05"],
+    "rmsprop_textbook": ["optimizer.rho=0.7", "optimizer.eps=0.05"],
     "adam": ["optimizer.beta1=0.8", "optimizer.beta2=0.95", "optimizer.eps=0.05"],
 }
 
@@ -167,7 +169,9 @@ TEXTBOOK: dict[str, Rule] = {
     "momentum": momentum,
     "nesterov": nesterov,
     "adagrad": adagrad,
+    "adagrad_textbook": adagrad,
     "rmsprop": rmsprop,
+    "rmsprop_textbook": rmsprop,
     "adam": adam,
 }
 
@@ -203,10 +207,15 @@ def test_every_textbook_optimizer_has_its_yaml(name: str) -> None:
 
 
 @pytest.mark.parametrize("rates", [CONSTANT, DECAYING], ids=["constant", "decaying"])
-@pytest.mark.parametrize("name", ["sgd", "adagrad", "adam"])
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "adagrad_textbook", "rmsprop_textbook", "adam"])
 def test_the_update_is_the_textbooks(name: str, rates: list[float]) -> None:
     config = composed(name)
     assert equal(path_of(config, rates), TEXTBOOK[name](rates, config.optimizer))
+
+
+@pytest.mark.parametrize(("name", "delta"), [("adagrad", 1e-7), ("rmsprop", 1e-6)])
+def test_the_small_constant_is_the_textbooks(name: str, delta: float) -> None:
+    assert compose([f"optimizer={name}_textbook"]).optimizer.eps == delta
 
 
 def test_momentum_is_the_textbooks_at_a_constant_rate() -> None:

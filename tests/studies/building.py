@@ -149,10 +149,15 @@ def measured(
     ]
 
 
-def inside(*runs: list[Row]) -> Evidence:
-    """A study with these measurements and nothing else of interest."""
+def inside(*runs: list[Row], **batch_sizes: int | str) -> Evidence:
+    """A study with these measurements and nothing else of interest; batch sizes by arm."""
     rows = [row for run in runs for row in run]
-    return evidence(retrained({row["arm"]: [0.5] for row in rows}), internals=rows)
+    finals = [0.5] * max(row["seed"] for row in rows)
+    sized = {row["arm"]: {"trainer.batch_size": batch_sizes.get(row["arm"], 128)} for row in rows}
+    definitions = {arm: definition() | size for arm, size in sized.items()}
+    return evidence(
+        retrained(dict.fromkeys(definitions, finals)), definitions=definitions, internals=rows
+    )
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,27 @@
-"""Studies that looked inside their networks: a hidden unit's input and the gradient's noise.
+"""Studies that looked inside their networks: a hidden unit's input, the gradient's noise, the
+rates of adaptive optimizers.
 
 A study is one of these where its final runs have measured so (`trainer.internals`).
 """
 
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from studies.analysis import internals
 from studies.analysis.evidence import Evidence
 from studies.report import canvas, words
 from studies.report.canvas import Look
-from studies.report.parts import Plot, Table
+from studies.report.parts import Cell, Plot, Table
 
 ORDER = 2
+TWO_DIGITS = partial(words.significant, digits=2)
 
 
 def applies(evidence: Evidence) -> bool:
@@ -21,22 +30,60 @@ def applies(evidence: Evidence) -> bool:
 
 
 def answer(evidence: Evidence) -> str:
-    """The spread of a hidden unit's input and the gradient's noise, at the start and at the end."""
-    said = "Over training the middle 70 % of a typical hidden unit's inputs goes "
-    said += _ends(internals.spans(evidence), "input", 3)
-    if noises := _ends(internals.noise(evidence).dropna(subset="mean"), "mean", 2):
-        said += "; the variance of a minibatch's gradient goes, in squared lengths of the full "
-        said += f"gradient, {noises}"
-    return said + "."
+    """How the gradient's variance goes with batch size, where arms differ in that; else how the
+    rates of adaptive optimizers go; else how far a hidden unit's input drifts, and the gradient's
+    noise at the start and at the end.
+    """
+    if (grown := internals.exponent(evidence)).value is not None:
+        power, low, high = (words.figure(x, ".3f") for x in vars(grown).values())
+        within = f" (95 % interval of the exponent {low} to {high})" if low else ""
+        return (
+            "Before the first update the variance of a minibatch's gradient goes with the batch "
+            f"size B as B^{power}{within}; that of the mean of B independent images goes as B^−1."
+        )
+    if rates := _each(_rates(evidence)):
+        return (
+            "What the median weight's gradient is multiplied by, ε/(√r + δ), goes from the first "
+            f"epoch's end to the last's {rates}."
+        )
+    said = []
+    if drifts := _each(_drifts(evidence)):
+        said.append("in an epoch the median of a typical hidden unit's input moves, in widths of ")
+        said[0] += f"its middle 70 %, by {drifts}"
+    if noises := _each(_ways(internals.noise(evidence), "mean")):
+        said.append("the variance of a minibatch's gradient goes, in squared lengths of the full ")
+        said[-1] += f"gradient, {noises}"
+    return f"{words.capital('; '.join(said))}." if said else ""
 
 
-def _ends(measured: pd.DataFrame, value: str, digits: int) -> str:
-    """`from 4.00 to 12.3 in plain and from …`; empty where nothing was measured."""
-    ends = []
+def _each(figures: Mapping[str, str]) -> str:
+    """`0.3 in plain and 0.2 in batchnorm`; empty where nothing was measured."""
+    return words.joined([f"{said} in {arm}" for arm, said in figures.items()]) if figures else ""
+
+
+def _drifts(evidence: Evidence) -> dict[str, str]:
+    """By arm `0.21 (95 % interval 0.16 to 0.26)`, without the interval of a single seed."""
+    drifts = {}
+    for _, row in internals.drift(evidence).iterrows():
+        low, high = (words.significant(max(row[end] or 0, 0), 2) for end in ("low", "high"))
+        within = "" if pd.isna(row["low"]) else f" (95 % interval {low} to {high})"
+        drifts[str(row["arm"])] = words.significant(row["mean"], 2) + within
+    return drifts
+
+
+def _rates(evidence: Evidence) -> dict[str, str]:
+    return _ways(internals.rates(evidence), "p50", partial(words.figure, form=".2g"))
+
+
+def _ways(
+    measured: pd.DataFrame, value: str, say: Callable[[float], str] = TWO_DIGITS
+) -> dict[str, str]:
+    """By arm `from 4.0 to 12`: a value at the start and at the end."""
+    ways = {}
     for arm, values in measured.groupby("arm", sort=False)[value]:
-        first, last = (words.significant(values.iloc[i], digits) for i in (0, -1))
-        ends.append(f"from {first} to {last} in {arm}")
-    return words.joined(ends) if ends else ""
+        first, last = (say(values.iloc[i]) for i in (0, -1))
+        ways[str(arm)] = f"from {first} to {last}"
+    return ways
 
 
 def frames(evidence: Evidence) -> dict[str, pd.DataFrame]:
@@ -45,8 +92,26 @@ def frames(evidence: Evidence) -> dict[str, pd.DataFrame]:
 
 
 def tables(evidence: Evidence) -> list[Table]:
-    """None: what was measured is seen in the plots."""
-    return []
+    """What was measured, an arm a row."""
+    columns = {
+        "Middle 70 % of a unit's input": _ways(internals.spans(evidence), "input"),
+        "Drift in an epoch": _drifts(evidence),
+        "Noise of the gradient": _ways(internals.noise(evidence), "mean"),
+        "Rate of the median weight": _rates(evidence),
+    }
+    measured = [arm for arm in evidence.arms["arm"] if any(arm in c for c in columns.values())]
+    rows = [
+        {"Arm": Cell(arm, arm=True)}
+        | {header: Cell(said.get(arm, ""), "not measured") for header, said in columns.items()}
+        for arm in measured
+    ]
+    note = (
+        "From the start to the end. The unit is one whose input has median spread at the start; "
+        "drift is by how much of the width of its middle 70 % the median moved, mean over the "
+        "epochs; noise the variance of a minibatch's gradient over the squared full gradient; the "
+        "rate ε/(√r + δ), of adaptive optimizers alone."
+    )
+    return [Table("Inside the networks", rows, note)]
 
 
 def plots(evidence: Evidence, look: Look) -> list[Plot]:
@@ -75,7 +140,38 @@ def plots(evidence: Evidence, look: Look) -> list[Plot]:
         gradient_noise(noise, look) if noise["mean"].notna().any() else None,
         "No gradient has been measured.",
     )
-    return [*drawn, gradient]
+    return [*drawn, gradient, *_where_it_applies(evidence, look)]
+
+
+def _where_it_applies(evidence: Evidence, look: Look) -> list[Plot]:
+    """Noise against batch size, of arms that differ in it; the rates of adaptive optimizers."""
+    drawn = []
+    if internals.exponent(evidence).value is not None:
+        sized = internals.variances(evidence)
+        at_start = words.named(sized[sized["when"] == "start"], "mean", percent=False)
+        noise = Plot(
+            "gradient_variance",
+            "Noise of the gradient against batch size",
+            "Variance of a minibatch's gradient, of independently drawn images: filled before "
+            "the first update, where all runs of a seed have the same weights, hollow at the end "
+            "of training. Mean and 95 % interval over final seeds; the line is σ²/B.",
+            f"Variance before the first update: {at_start}",
+            gradient_variance(sized, look),
+        )
+        drawn.append(noise)
+    rates = internals.rates(evidence)
+    if len(rates):
+        at_end = words.named(rates.groupby("arm", sort=False).tail(1), "p50", percent=False)
+        adaptive = Plot(
+            "effective_rates",
+            "Rates of the weights, by epoch",
+            "ε/(√r + δ), what an adaptive optimizer multiplies each weight's gradient by: median "
+            "and 15th to 85th percentile over the weights, median over the final seeds.",
+            f"Median rate at the end: {at_end}",
+            effective_rates(rates, look),
+        )
+        drawn.append(adaptive)
+    return drawn
 
 
 def hidden_unit(percentiles: pd.DataFrame, look: Look, label: str) -> Figure:
@@ -111,4 +207,41 @@ def gradient_noise(noise: pd.DataFrame, look: Look) -> Figure:
     canvas.whole_ticks(axes)
     axes.set_xlabel("epochs")
     axes.set_ylabel("E‖g − G‖² / ‖G‖², log scale")
+    return figure
+
+
+def gradient_variance(variances: pd.DataFrame, look: Look) -> Figure:
+    """Variance against batch size on logarithmic axes; `internals.variances`."""
+    start = variances[variances["when"] == "start"]
+    arms, grey = canvas.present(variances, look), matplotlib.rcParams["axes.edgecolor"]
+    keys = [Line2D([], [], color=grey, linewidth=1.2, label="σ²/B")]
+    figure, axes = canvas.panel(arms, keys, lines=False)
+    sizes = np.array(sorted(set(variances["batch_size"])))
+    one = math.exp(np.log(start["mean"] * start["batch_size"]).mean())  # σ²: of one image
+    axes.plot(sizes, one / sizes, color=grey, linewidth=1.2, zorder=1)
+    for _, point in variances.iterrows():
+        style, size, mean = arms[point["arm"]], point["batch_size"], point["mean"]
+        if pd.notna(point["low"]):
+            # a log axis has no place for an end at or below zero
+            ends = [max(point["low"], mean / 10), point["high"]]
+            axes.plot([size, size], ends, color=style.colour, linewidth=2)
+        face = style.colour if point["when"] == "start" else "white"
+        axes.plot(size, mean, style.marker, color=style.colour, mfc=face, ms=canvas.MARK)
+    canvas.log_log(axes, list(sizes))
+    axes.set_xlabel("batch size B (images, log scale)")
+    axes.set_ylabel("E‖g − G‖², log scale")
+    return figure
+
+
+def effective_rates(rates: pd.DataFrame, look: Look) -> Figure:
+    """The median rate of the weights in the band of their 15th to 85th percentile."""
+    named = {"epochs": "x", "p50": "mean", "p15": "low", "p85": "high"}
+    points, arms = rates.rename(columns=named), canvas.present(rates, look)
+    figure, axes = canvas.panel(arms)
+    for arm, style in arms.items():
+        canvas.curve(axes, points[points["arm"] == arm], style)
+    axes.set_yscale("log")
+    canvas.whole_ticks(axes)
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("ε / (√r + δ), log scale")
     return figure

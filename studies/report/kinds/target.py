@@ -1,4 +1,5 @@
-"""Studies of what it takes to reach a target: steps, epochs and seconds, batch size by batch size.
+"""Studies of what it takes to reach a target: steps, epochs and seconds, batch size by batch size,
+or arm by arm where all have the same.
 
 A study is one of these where all its arms set the same `trainer.target`.
 """
@@ -11,7 +12,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from studies.analysis import targets
 from studies.analysis.evidence import Evidence
@@ -32,8 +32,8 @@ def applies(evidence: Evidence) -> bool:
 def answer(evidence: Evidence) -> str:
     """What the target takes, in one sentence; empty without final runs.
 
-    Compares the largest batch size with the quickest other one, by epochs; of arms all of whose
-    final runs reached the target.
+    Compares the largest batch size with the quickest other one, by epochs; at one batch size every
+    arm with the first, by steps. Of arms all of whose final runs reached the target.
     """
     table = targets.table(evidence)
     if table.empty or not table["finals"].any():
@@ -46,6 +46,8 @@ def answer(evidence: Evidence) -> str:
     elif len(reached) == 1:
         arm = reached.iloc[0]
         said = f"{arm['arm']} reaches {aim} in {_took(arm)}"
+    elif reached["batch_size"].nunique() == 1:
+        said = _against_the_first(evidence, aim, table[table.index.isin(reached.index)])
     else:
         large, others = reached.iloc[-1], reached.iloc[:-1]
         said = _compared(evidence, aim, large, others.iloc[int(others["epochs"].argmin())])
@@ -72,6 +74,15 @@ def _compared(evidence: Evidence, aim: str, large: Row, other: Row) -> str:
     return (
         f"To reach {aim}, {large['arm']} takes {_took(large)}, {other['arm']} {_took(other)}: "
         f"{_estimate(ratio, ' times')} the epochs, so a learning rate{rate} is {verdict}"
+    )
+
+
+def _against_the_first(evidence: Evidence, aim: str, arms: pd.DataFrame) -> str:
+    first, others = arms.iloc[0], arms["arm"].iloc[1:]
+    ratios = [targets.paired_ratio(evidence, arm, first["arm"], "steps") for arm in others]
+    said = [f"{arm} {_estimate(r, ' times')}" for arm, r in zip(others, ratios, strict=True)]
+    return (
+        f"To reach {aim}, {first['arm']} takes {_took(first)}; of those steps {words.joined(said)}"
     )
 
 
@@ -114,7 +125,7 @@ def tables(evidence: Evidence) -> list[Table]:
 
 
 def plots(evidence: Evidence, look: Look) -> list[Plot]:
-    """Every cost, and the best learning rate, against batch size."""
+    """Every cost, and the best learning rate, against batch size; costs by arm at one size."""
     table = targets.table(evidence)
     there = table.dropna(subset="steps")
     fit, aim = targets.fit(table), targets.target(evidence)
@@ -128,14 +139,35 @@ def plots(evidence: Evidence, look: Look) -> list[Plot]:
         ("train_seconds", f"Seconds {to}", "training time (s)", alone),
         ("lr", "Best learning rate", "learning rate", "Of each batch size's best trial."),
     ]
+    alike = len(there) > 1 and there["batch_size"].nunique() == 1
+    if alike:  # there is nothing to draw a cost against
+        asked = [(value, title, label, seeds) for value, title, label, _ in asked[:-1]]
     drawn = []
     for value, title, label, caption in asked:
-        line = fit.scaling if value == "steps" else None
-        figure = against_batch_size(there, look, value, label, line) if len(there) else None
+        figure = None
+        if alike:
+            figure = by_arm(there, look, value, label)
+        elif len(there):
+            line = fit.scaling if value == "steps" else None
+            figure = against_batch_size(there, look, value, label, line)
         alt = f"{title}: {words.named(table, value, percent=False)}"
         reason = "No final run has reached the target."
         drawn.append(Plot(f"target_{value}", title, caption, alt, figure, reason))
     return drawn
+
+
+def by_arm(table: pd.DataFrame, look: Look, value: str, label: str) -> Figure:
+    """A mean over final seeds with its 95 % interval, a row per arm; `table` is `targets.table`."""
+    figure, axes = canvas.row_panel(len(table), label)
+    for row, (_, arm) in enumerate(table.iterrows()):
+        style, mean = look[arm["arm"]], arm[value]
+        canvas.name_row(axes, row, arm["arm"], words.significant(mean))
+        low, high = (arm.get(f"{value}_{end}") for end in ("low", "high"))
+        if pd.notna(low):
+            axes.plot([max(low, 0), high], [row, row], color=style.colour, linewidth=2.2)
+        axes.plot(mean, row, style.marker, color=style.colour, ms=canvas.MARK)
+    axes.set_xlim(left=0)
+    return figure
 
 
 def against_batch_size(
@@ -160,15 +192,7 @@ def against_batch_size(
             ends = [max(arm[f"{value}_low"], arm[value] / 10), arm[f"{value}_high"]]
             axes.plot([size, size], ends, color=style.colour, linewidth=2)
         axes.plot(size, arm[value], style.marker, color=style.colour, ms=canvas.MARK)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(list(points["batch_size"])))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:.5g}"))
-        axis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(axis="x", labelrotation=40, labelsize=8)
+    canvas.log_log(axes, list(points["batch_size"]))
     axes.set_xlabel("batch size (images, log scale)")
     axes.set_ylabel(f"{label}, log scale")
     return figure

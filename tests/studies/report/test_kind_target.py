@@ -79,6 +79,30 @@ def test_the_one_arm_that_reaches_the_target_is_compared_with_none() -> None:
     )
 
 
+def test_arms_of_one_batch_size_are_held_against_the_first_by_their_steps() -> None:
+    arms: dict[str, list[Cost | None]] = {
+        "plain": [*costs(400, 400)],
+        "bn": [*costs(100, 100)],
+        "sigmoid": [*costs(50), None],
+    }
+    given = aiming({name: Aiming(128, spent) for name, spent in arms.items()})
+    assert answer(given) == (
+        "To reach 40 % validation accuracy, plain takes 400 steps, 40.0 epochs and 4.00 s of "
+        "training; of those steps bn 0.250 times (95 % interval 0.250 to 0.250); not reached by "
+        "sigmoid in 1 of 2 runs."
+    )
+    with canvas.styled():
+        plots = target.plots(given, canvas.styles(list(arms)))
+    assert [plot.name for plot in plots] == [
+        "target_steps",
+        "target_epochs",
+        "target_train_seconds",
+    ]
+    assert plots[0].figure is not None
+    (axes,) = plots[0].figure.axes
+    assert {"plain", "bn", "sigmoid"} <= {text.get_text() for text in axes.texts}
+
+
 def test_a_target_that_no_arm_reached_is_said_to_be_so() -> None:
     said = answer(aiming({"a": Aiming(16, [None] * 2), "b": Aiming(64, [None] * 2)}))
     assert said == (

@@ -341,12 +341,13 @@ def now(**settings: object) -> Definitions:
 
 
 def test_a_study_begun_before_a_setting_existed_goes_on_with_its_default() -> None:
-    stored = begun_without("trainer.checks", "trainer.target", "trainer.internals")
+    settings = ("trainer.checks", "trainer.target", "trainer.internals", "model.activation")
+    stored = begun_without(*settings)
     check_same_experiment("quickstart", now(), stored)
 
 
 def test_a_study_begun_before_a_sampler_had_a_setting_goes_on_with_its_default() -> None:
-    tpe: dict[str, Any] = {"n_startup_trials": 10, "multivariate": True, "group": True}
+    tpe: dict[str, Any] = {"startup": 0.25, "multivariate": True, "group": True}
     stored = now()["plain"] | {"sampler": {"name": "tpe", "build": tpe | {"constant_liar": True}}}
     check_same_experiment("quickstart", now(), {"plain": stored})
     other = planned(*QUICK, "sampler.build.considered=40").definitions("0" * 16)
@@ -380,13 +381,36 @@ def test_where_a_samplers_code_lies_is_no_part_of_an_experiment() -> None:
     """As studies were stored when designs lived elsewhere."""
     study = planned(*QUICK, "sampler=qmc")
     asked = study.definitions("0" * 16)
-    moved = {"_target_": "studies.designs.sobol", "_partial_": True}
+    moved = {"_target_": "studies.designs.sobol", "_partial_": True, "single": "golden"}
     stored = {name: d | {"sampler": {"name": "qmc", "design": moved}} for name, d in asked.items()}
     check_same_experiment("quickstart", asked, stored)
     stored["plain"]["sampler"] = {"name": "qmc", "design": moved | {"points": 4}}
     with pytest.raises(UserError) as error:
         check_same_experiment("quickstart", asked, stored)
     one_line(error.value, "sampler.design.points=4")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "before", "named"),
+    [
+        # Six points of a range were the first six of eight.
+        (
+            "qmc",
+            {"name": "qmc", "design": {}},
+            "sampler.design.single=None (arm plain), now golden",
+        ),
+        # Ten trials were random, of however many.
+        ("tpe", {"name": "tpe", "build": {"n_startup_trials": 10}}, "n_startup_trials=10"),
+    ],
+)
+def test_a_search_whose_points_were_chosen_by_another_rule_is_another_experiment(
+    sampler: str, before: dict[str, object], named: str
+) -> None:
+    asked = planned(*QUICK, f"sampler={sampler}").definitions("0" * 16)
+    stored = {name: definition | {"sampler": before} for name, definition in asked.items()}
+    with pytest.raises(UserError) as error:
+        check_same_experiment("quickstart", asked, stored)
+    one_line(error.value, named)
 
 
 def test_a_definition_names_no_code() -> None:

@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.options import options
 from studies.search import journal
 from studies.search.arms import Study
-from studies.search.designs import Point, grid, names, sobol
+from studies.search.designs import Point, golden, grid, names, sobol
 from studies.search.ledger import ask
 from studies.search.search_space import Space, suggest
 
@@ -71,6 +71,37 @@ def test_sobol_covers_choices_evenly() -> None:
 def test_sobol_spreads_a_log_range_over_its_decades() -> None:
     lrs = [p["optimizer.sgd.lr"] for p in sobol((OPTIMIZER,), 64, 0) if p["optimizer"] == "sgd"]
     assert Counter(math.floor(math.log10(lr)) for lr in lrs) == {-4: 8, -3: 8, -2: 8, -1: 8}
+
+
+LR: Space = (replace(OPTIMIZER, choices=("sgd",), tuned=OPTIMIZER.tuned[:1]),)
+
+
+def places(count: int, **single: str) -> list[float]:
+    """Where in its range the only parameter of a space lies."""
+    span = LR[0].tuned[0].range
+    return [span.place(p["optimizer.sgd.lr"]) for p in sobol(LR, count, 3, **single)]
+
+
+def test_points_of_a_single_range_are_golden_sections_unless_sobols_are_asked_for() -> None:
+    assert names(LR) == ["optimizer.sgd.lr"]
+    assert places(6) == pytest.approx(golden(6, 3))
+    assert places(6, single="sobol") != pytest.approx(golden(6, 3))
+    with pytest.raises(UserError) as error:
+        places(6, single="even")
+    one_line(error.value, "sampler.design.single=even", "golden or sobol")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_points_of_a_single_range_fill_half_as_many_equal_cells_whatever_their_number(
+    seed: int,
+) -> None:
+    for count in range(2, 80):
+        cells = {math.floor(place * (count // 2)) for place in golden(count, seed)}
+        assert cells == set(range(count // 2))
+
+
+def test_golden_sections_go_on_where_they_were_when_extended() -> None:
+    assert golden(40, 0)[:7] == golden(7, 0) != golden(7, 1)
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3, 8])
@@ -152,8 +183,7 @@ def asked(study: Study, digits: DataSet, mlruns: Path, upto: int) -> list[dict[s
 def test_a_resumed_search_suggests_what_an_uninterrupted_one_does(
     sampler: str, digits: DataSet, mlruns: Path
 ) -> None:
-    early = ["sampler.build.n_startup_trials=2"] if sampler == "tpe" else []  # the rest by model
-    study = planned("study=quickstart", "data=digits", f"sampler={sampler}", *early)
+    study = planned("study=quickstart", "data=digits", f"sampler={sampler}")  # tpe: two by model
     whole = asked(replace(study, name="whole"), digits, mlruns, 6)
     for upto in (1, 4):
         asked(study, digits, mlruns, upto)

@@ -9,14 +9,11 @@ from optuna.samplers._tpe import sampler as optunas
 from optuna.trial import FrozenTrial, create_trial
 
 from pipeline.compose import compose
-from studies.search.tpe import GOOD, TPESampler, considered
+from pipeline.errors import UserError
+from studies.search.tpe import GOOD, TPESampler, considered, random_trials
 
-SETTINGS: dict[str, Any] = {
-    "n_startup_trials": 5,
-    "multivariate": True,
-    "group": True,
-    "constant_liar": True,
-}
+MODEL: dict[str, Any] = {"multivariate": True, "group": True, "constant_liar": True}
+SETTINGS = MODEL | {"startup": 0.25}
 RANGES: dict[str, optuna.distributions.BaseDistribution] = {
     "lr": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True)
 }
@@ -26,9 +23,10 @@ def trial(value: float, **state: Any) -> FrozenTrial:
     return create_trial(params={"lr": 10**-value}, distributions=RANGES, value=value, **state)
 
 
-def searched(values: list[float]) -> optuna.Study:
-    """A search whose complete trials have these objectives, in this order."""
+def searched(values: list[float], of: int = 12) -> optuna.Study:
+    """A search of so many trials whose complete ones have these objectives, in this order."""
     study = optuna.create_study(direction="maximize")
+    study.set_user_attr("trials", of)  # as the ledger does
     study.add_trials([trial(value) for value in values])
     return study
 
@@ -40,9 +38,40 @@ def suggested(study: optuna.Study, sampler: optuna.samplers.BaseSampler) -> floa
 
 def test_a_search_of_no_more_trials_is_optunas_own() -> None:
     values = [0.1 * (n * 7 % 31) for n in range(60)]
-    own = suggested(searched(values), optuna.samplers.TPESampler(seed=1, **SETTINGS))
+    own = suggested(searched(values), optuna.samplers.TPESampler(seed=1, **MODEL))
     bounded = TPESampler(considered=60, seed=1, **SETTINGS)
     assert suggested(searched(values), bounded) == own
+
+
+@pytest.mark.parametrize(
+    ("trials", "expected"),
+    [(1, 4), (8, 4), (12, 4), (16, 4), (17, 5), (24, 6), (40, 10), (41, 10), (1000, 10)],
+)
+def test_a_quarter_of_the_trials_is_random_but_no_fewer_than_four_and_no_more_than_ten(
+    trials: int, expected: int
+) -> None:
+    assert random_trials(compose(["sampler=tpe"]).sampler.build.startup, trials) == expected
+
+
+@pytest.mark.parametrize(("trials", "random"), [(12, 4), (24, 6), (40, 10)])
+def test_a_search_is_modelled_once_its_random_trials_have_ended(trials: int, random: int) -> None:
+    values = [0.1 * (n * 7 % 31) for n in range(random)]
+
+    def drawn(ended: int) -> list[float]:
+        samplers = TPESampler(considered=99, seed=1, **SETTINGS), optuna.samplers.RandomSampler(1)
+        return [suggested(searched(values[:ended], of=trials), sampler) for sampler in samplers]
+
+    ours, drawn_at_random = drawn(random - 1)
+    assert ours == drawn_at_random
+    ours, drawn_at_random = drawn(random)
+    assert ours != drawn_at_random
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.5, "10", True])
+def test_a_share_of_random_trials_that_is_none_is_refused(share: Any) -> None:
+    with pytest.raises(UserError) as error:
+        TPESampler(considered=99, startup=share)
+    assert str(error.value) == f"sampler.build.startup={share}: allowed is a share in (0, 1]"
 
 
 def test_the_best_and_the_newest_are_considered() -> None:
