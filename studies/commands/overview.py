@@ -92,7 +92,7 @@ def rounds_of(arms: Sequence["StoredArm"]) -> list[str]:
     from studies.search.rounds import of
 
     begun = of(search for arm in arms for search in arm.searches)
-    return [each.said for each in begun if each.fired or each.done or each.end]
+    return [each.said for each in begun if each.fired or each.did or each.end]
 
 
 def status(study: str, arms: Sequence["StoredArm"], alive: bool, width: int) -> RenderableType:

@@ -72,11 +72,12 @@ def to_confirm(search: StoredSearch) -> list[tuple[int, int]]:
 
 
 def confirming(search: StoredSearch) -> int:
-    """Confirmation runs of a search still to end; at most, before it is known which trials lead."""
-    if search.stage == "confirm" and len(search.ended) < search.trials_asked:
-        return LEADING * CONFIRMATIONS
+    """Confirmation runs of a search still to end; at most, while trials to come may lead too."""
     ended = [len(search.confirmations.get(each, ())) for each in to_confirm(search)]
-    return sum(max(0, CONFIRMATIONS - runs) for runs in ended)
+    known = sum(max(0, CONFIRMATIONS - runs) for runs in ended)
+    leading = min(LEADING, max(0, search.trials_asked - len(search.ended)))
+    further = leading * CONFIRMATIONS if search.stage == "confirm" else 0
+    return min(LEADING * CONFIRMATIONS, known + further)
 
 
 def missing(search: StoredSearch) -> int:

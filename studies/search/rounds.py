@@ -18,13 +18,13 @@ Ends = Sequence[float]  # low, high
 class Round:
     """What is asked of every search from one decision to the next.
 
-    `fired` are the rules that the last runs broke, with figures; `done` what was done about it, of
-    which `end` is why it was the last. `trials` each search is to have in all, those from number
-    `first` on being this round's, of which `inside` lie in the `parts` that ranges were widened by.
-    `ranges` and `caps` (on learning rates) hold for trials from then on, by arm and parameter, and
-    so does `epochs`, None until they are doubled. `again[arm/search]` are trials to be trained
-    first, at the new length. `spent` are the epochs the study had cost by then, `plan` those it was
-    planned to; `asked` is what it was told to settle by.
+    `fired` are the rules that the last runs broke, with figures; `done` is what was done about it
+    beside more trials, `end` why it was the last. Each search is to have `trials` in all, of which
+    those from number `first` on are this round's and `inside` of these lie in the `parts` that
+    ranges were widened by. `ranges` and `caps` (on learning rates) hold for trials from then on, by
+    arm and parameter, and so does `epochs`, None until they are doubled. `again[arm/search]` are
+    trials to be trained first, at the new length. `spent` are the epochs the study had cost by
+    then, `plan` those it was planned to; `asked` is what it was told to settle by.
     """
 
     number: int
@@ -45,14 +45,20 @@ class Round:
     spent: int = 0
 
     @property
+    def did(self) -> str:
+        """What was done: `epochs 3 → 6; trials 16 → 32`."""
+        more = self.stage == "confirm" and 0 < self.first < self.trials
+        trials = f"trials {self.first} → {self.trials}" if more else ""
+        return "; ".join(filter(None, [self.done, trials]))
+
+    @property
     def said(self) -> str:
         """`round 2: spread between searches 1.2 points > 0.5 → trials 16 → 32`."""
         if self.end:
             cost = f"{self.spent / self.plan:.1f} times its plan"
             return f"{self.end} (round {self.number}, the search has cost {cost})"
-        return (
-            f"round {self.number}: {' → '.join(filter(None, ('; '.join(self.fired), self.done)))}"
-        )
+        found = filter(None, ["; ".join(self.fired), self.did])
+        return f"round {self.number}: {' → '.join(found)}"
 
 
 def of(searches: Iterable[StoredSearch]) -> list[Round]:

@@ -20,7 +20,8 @@ def decide(searches: Sequence[StoredSearch], rounds: Sequence[Round], rules: Rul
     """What comes next once all runs of a round have ended: the next, or the end.
 
     None of a study that doesn't settle, whose runs haven't all ended, or that is at its end. A
-    round is begun where all of it, and the final runs, are sure to stay below the limit.
+    round is begun where all of it, and the final runs, are sure to stay below the limit; with
+    fewer trials where so many would go over it, but no fewer than half of them.
     """
     if not rounds or rounds[-1].stage == "frozen" or any(_under_way(s) for s in searches):
         return None
@@ -38,10 +39,23 @@ def decide(searches: Sequence[StoredSearch], rounds: Sequence[Round], rules: Rul
             following = replace(now, stage="longer", done=longer)
     if following is None:
         return replace(over, end="settled")
-    if spent + sum(ahead(s, following, rules) for s in searches) > rules.limit * plan:
-        open_ = "; ".join(following.fired) or f"not known what {2 * _epochs(now, rules)} epochs do"
-        return replace(over, end=f"not settled: {open_} (study.limit={rules.limit:g})")
-    return following
+    fitting = within(searches, following, rules, int(rules.limit * plan) - spent)
+    still = "; ".join(following.fired) or f"not known what {2 * _epochs(now, rules)} epochs do"
+    return fitting or replace(over, end=f"not settled: {still} (study.limit={rules.limit:g})")
+
+
+def within(
+    searches: Sequence[StoredSearch], following: Round, rules: Rules, room: int
+) -> Round | None:
+    """A round that costs at most `room` epochs, final runs included; None if it can't."""
+    least = following.first + math.ceil((following.trials - following.first) / 2)
+    least = following.trials if following.stage == "longer" else least
+    for trials in range(following.trials, least - 1, -1):
+        inside = min(following.inside, trials - following.first)
+        smaller = replace(following, trials=trials, inside=inside)
+        if sum(ahead(search, smaller, rules) for search in searches) <= room:
+            return smaller
+    return None
 
 
 def extended(searches: Sequence[StoredSearch], now: Round, rules: Rules) -> Round | None:
@@ -62,7 +76,6 @@ def extended(searches: Sequence[StoredSearch], now: Round, rules: Rules) -> Roun
         own[parameter] = [low, edge.bound] if edge.upper else [edge.bound, high]
         part = [high, edge.bound] if edge.upper else [edge.bound, low]
         parts.setdefault(edge.arm, []).append((parameter, part))
-    trials = f"trials {now.trials} → {now.trials + more}"
     capped = [
         f"{arm}: {parameter} to at most {cap:.3g}"
         for arm in lost
@@ -76,7 +89,7 @@ def extended(searches: Sequence[StoredSearch], now: Round, rules: Rules) -> Roun
             *scarce,
             *(f"{arm}: over a quarter of the trials diverged" for arm in lost),
         ],
-        done="; ".join([*(edge.remedy for edge in edges), *capped, trials]),
+        done="; ".join([*(edge.remedy for edge in edges), *capped]),
         trials=now.trials + more,
         first=now.trials,
         inside=half if edges else 0,
@@ -101,7 +114,7 @@ def lengthened(searches: Sequence[StoredSearch], now: Round, rules: Rules) -> Ro
         number=now.number + 1,
         stage="confirm",
         fired=said,
-        done=f"epochs {before} → {2 * before}, trials {now.trials} → {trials}",
+        done=f"epochs {before} → {2 * before}",
         trials=trials,
         first=now.trials,
         inside=0,

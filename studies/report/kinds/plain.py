@@ -140,7 +140,7 @@ def rounds(evidence: Evidence) -> list[Table]:
         {
             "Round": Cell(str(each.number)),
             "Found": Cell("; ".join(each.fired), "nothing"),
-            "Done": Cell(each.end or each.done or "as planned"),
+            "Done": Cell(each.end or each.did or "as planned"),
             "Trials a search": Cell(str(each.trials)),
             "Cost before it, plans": Cell(f"{each.spent / each.plan:.1f}"),
         }

@@ -177,7 +177,7 @@ def test_searches_that_come_out_apart_get_twice_the_trials() -> None:
         lower |= confirming(n, 0.74, 0.75, 0.76)
     more = decided(flat(), flat(place=2, **lower))
     assert more.fired == ["a: spread between searches 3.5 points > 0.5"]
-    assert (more.trials, more.inside, more.done) == (24, 0, "trials 12 → 24")
+    assert (more.trials, more.inside, more.did) == (24, 0, "trials 12 → 24")
     assert more.said.startswith("round 2: a: spread") and more.said.endswith("→ trials 12 → 24")
 
 
@@ -241,7 +241,7 @@ def test_twice_the_epochs_that_change_a_contrast_are_trained_from_then_on() -> N
     searches = [twice(flat(), 0.05), twice(flat(arm="b"), 0.01)]
     grown = decided(*searches, last=LONG, rules=GROWS)
     assert grown.fired == ["twice the epochs change a − b by 4.0 points > 0.5"]
-    assert grown.done == "epochs 3 → 6, trials 12 → 24"
+    assert grown.did == "epochs 3 → 6; trials 12 → 24"
     assert (grown.epochs, grown.stage, grown.trials) == (6, "confirm", 24)
     assert grown.again == {"a/1": [0, 1, 2, 3], "b/1": [0, 1, 2, 3]}
     first, fifth = (drawn(SPACE, [FIRST, grown], searches[0], 12 + n) for n in (1, 4))
@@ -265,12 +265,16 @@ def test_longer_trials_compete_with_their_like_alone() -> None:
     assert best is not None and best.number == 12
 
 
-def test_a_round_that_would_go_over_the_limit_is_not_begun() -> None:
+def test_a_round_over_the_limit_has_fewer_trials_or_if_too_few_is_not_begun() -> None:
     search, spent = flat([0.9] * 4), 24 * EPOCHS
-    ahead = (6 + 12 + 2) * EPOCHS  # trials, confirmation runs at most, final runs
-    enough = replace(RULES, limit=(spent + ahead) / PLAN)
-    assert decided(search, rules=enough).trials == 18
-    end = decided(search, rules=replace(enough, limit=enough.limit - 0.01))
+
+    def for_trials(more: int) -> Rules:
+        ahead = more + 3 * min(4, more) + 2  # with confirmation runs, at most, and final runs
+        return replace(RULES, limit=(spent + ahead * EPOCHS) / PLAN)
+
+    assert [decided(search, rules=for_trials(n)).trials for n in (6, 5, 3)] == [18, 17, 15]
+    assert decided(search, rules=for_trials(3)).inside == 3
+    end = decided(search, rules=for_trials(2))
     assert end.stage == "frozen" and end.trials == 12 and not end.ranges
     assert end.end.startswith("not settled: a: a winner's optimizer.lr (sgd) 0.9 in the upper")
 
