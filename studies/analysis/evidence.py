@@ -77,7 +77,7 @@ class Evidence:
     def unsettled(self) -> str:
         """`not settled: …` of a study whose limit came first, nothing of another."""
         end = self.rounds[-1].end if self.rounds else ""
-        return "" if end == "settled" else end
+        return end if end.startswith("not") else ""
 
     @cached_property
     def budgets(self) -> dict[str, dict[str, int]]:

@@ -38,7 +38,8 @@ def decide(searches: Sequence[StoredSearch], rounds: Sequence[Round], rules: Rul
             longer = f"winners trained for {2 * _epochs(now, rules)} epochs too"
             following = replace(now, stage="longer", done=longer)
     if following is None:
-        return replace(over, end="settled")
+        alone = all(search.search == 1 for search in searches)
+        return replace(over, end=f"settled{', as far as one search an arm can tell' * alone}")
     fitting = within(searches, following, rules, int(rules.limit * plan) - spent)
     still = "; ".join(following.fired) or f"not known what {2 * _epochs(now, rules)} epochs do"
     return fitting or replace(over, end=f"not settled: {still} (study.limit={rules.limit:g})")

@@ -64,6 +64,9 @@ def confirming(number: int, *values: float, epochs: int = EPOCHS, **more: Any) -
     return {confirmed.key(number, seed, epochs): run for seed, run in runs.items()}
 
 
+ONE = "settled, as far as one search an arm can tell"
+
+
 def flat(rates: Sequence[float] = (), arm: str = "a", place: int = 1, **more: Any) -> StoredSearch:
     """A search whose trials are all as good; its first four are confirmed, the first a bit better.
 
@@ -86,7 +89,7 @@ def decided(*searches: StoredSearch, last: Round = FIRST, rules: Rules = RULES) 
 
 def test_a_search_that_nothing_speaks_against_is_settled() -> None:
     end = decided(flat())
-    assert (end.stage, end.end, end.fired, end.trials) == ("frozen", "settled", (), 12)
+    assert (end.stage, end.end, end.fired, end.trials) == ("frozen", ONE, (), 12)
     assert end.spent == 12 * EPOCHS + 4 * 3 * EPOCHS == cost([flat()])
 
 
@@ -139,7 +142,7 @@ def test_a_winner_at_an_open_end_gets_a_decade_more_and_half_as_many_trials_in_i
 
 def test_a_rival_elsewhere_within_the_tolerance_keeps_a_range_as_it_is() -> None:
     search = flat([0.9, 0.9, 0.9, 0.05])
-    assert decided(search).end == "settled"
+    assert decided(search).end == ONE
     worse = {**search.attributes, **confirming(3, 0.79, 0.79, 0.79)}
     assert decided(replace(search, attributes=worse)).ranges["a"][LR][1] == pytest.approx(10)
 
@@ -161,7 +164,7 @@ def test_a_natural_end_is_closed() -> None:
     for number, each in enumerate(trials):
         each.number = number
     rules = replace(RULES, spaces={"a": space})
-    assert decided(replace(own, trials=trials), rules=rules).end == "settled"
+    assert decided(replace(own, trials=trials), rules=rules).end == ONE
 
 
 def test_all_arms_get_as_many_trials_more_and_those_of_one_at_an_end_go_there() -> None:
@@ -218,7 +221,7 @@ def test_rates_are_capped_where_over_a_quarter_diverged() -> None:
     (dimension,) = drawn(SPACE, [FIRST, capped], lost, 12).space
     assert dimension.tuned[0].range.high == pytest.approx(3 * survived)
     three = replace(search, trials=[*search.trials[:9], *high[:3]])
-    assert decided(three).end == "settled"
+    assert decided(three).end == ONE
 
 
 LONG = replace(FIRST, stage="longer")
@@ -251,7 +254,7 @@ def test_twice_the_epochs_that_change_a_contrast_are_trained_from_then_on() -> N
 
 def test_twice_the_epochs_that_lift_all_arms_alike_change_nothing() -> None:
     searches = [twice(flat(), 0.05), twice(flat(arm="b"), 0.049)]
-    assert decided(*searches, last=LONG, rules=GROWS).end == "settled"
+    assert decided(*searches, last=LONG, rules=GROWS).end == ONE
 
 
 def test_longer_trials_compete_with_their_like_alone() -> None:
