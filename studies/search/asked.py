@@ -73,8 +73,9 @@ def renewed(study: Study, stored: Sequence[StoredSearch]) -> list[Round]:
     if not begun:
         begun = [Round(1, by.trials, asked, by.plan(searches))]
     elif begun[-1].asked != asked or begun[-1].trials < by.trials:
-        changed = [f"{k}={v}" for k, v in asked.items() if begun[-1].asked[k] != v]
-        changed += [f"trials={by.trials}"] if begun[-1].trials < by.trials else []
+        told = {key: f"{v:g}" if isinstance(v, float) else v for key, v in asked.items()}
+        changed = [f"study.{k}={told[k]}" for k, v in asked.items() if begun[-1].asked[k] != v]
+        changed += [f"study.trials={by.trials}"] if begun[-1].trials < by.trials else []
         begun.append(again(begun[-1], max(by.trials, begun[-1].trials), asked, changed, searches))
     check_affordable(searches, begun, by)
     return begun
