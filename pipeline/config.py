@@ -18,6 +18,7 @@ RESERVED = ("train", "default")  # MLflow experiments that are no study
 OWN_TAGS = {"study", "arm", "phase", "trial", "suggested", "outcome", "epochs", "steps", "seconds"}
 OWN_TAGS |= {"error", "machine", "question", "command", "test_evaluations"}  # and any with a dot
 SEEDS = 1000  # apart are the seeds of two searches: the final runs' lie in between
+CONFIRMATIONS = 3  # of a trial, where a study settles; their seeds are the last of the search's
 FORMATS = ("csv", "markdown", "latex", "parquet")  # of exported tables
 
 
@@ -137,9 +138,11 @@ class StudyConfig:
     `search_space`. `contrasts` are the pairs of arms the question is about, `[a, b]` for a against
     b; without any the answer compares the best arm with the next and the last. Every arm is
     searched `searches` times, independently, for `trials` trials each, and each winner is retrained
-    on `finals` seeds. A study that goes on from another one, whose answer was seen, says so by
-    `follows`, and its test counts those looks. After `hours` of work, restarts included, no more
-    trials are asked for than every search gets.
+    on `finals` seeds. One that settles by itself (`settle`) is extended while a rule says that more
+    would change it by over `tolerance` (an accuracy), until it has cost `limit` times its plan
+    (studies/search/settling.py). A study that goes on from another one, whose answer was seen, says
+    so by `follows`, and its test counts those looks. After `hours` of work, restarts included, no
+    more trials are asked for than every search gets.
     """
 
     name: str = MISSING
@@ -152,6 +155,9 @@ class StudyConfig:
     searches: int = 1
     follows: str | None = None
     hours: float | None = None
+    settle: bool = False
+    tolerance: float = 0.005
+    limit: float = 4.0
     contrasts: list[list[str]] = field(default_factory=list)
     fallback: list[str] = field(default_factory=list)
 
@@ -178,11 +184,26 @@ class StudyConfig:
         check("study.finals", self.finals, tested, several)
         lasting = self.hours is None or 0 < self.hours < math.inf
         check("study.hours", self.hours, lasting, "a number > 0, or null")
+        points = 0 < self.tolerance < 1
+        check(
+            "study.tolerance",
+            self.tolerance,
+            points,
+            "an accuracy in (0, 1), 0.005 is half a point",
+        )
+        plans = 0 < self.limit < math.inf
+        check(
+            "study.limit",
+            self.limit,
+            plans,
+            "a number > 0, times what the study was planned to cost",
+        )
 
 
 @dataclass
 class Config:
-    """Everything of one run; `workers`, `sampler`, `pruner`, `study` drive studies.
+    """Everything of one run; `workers`, `sampler`, `pruner`, `study` drive studies,
+    `settle` where it isn't null in place of the study's own.
 
     `out` (a folder, null for that of the study) and `formats` (a list of names) are those of
     exports, `host` and `port` (a whole number) those of the MLflow UI.
@@ -198,6 +219,7 @@ class Config:
     sampler: dict[str, Any] = field(default_factory=dict)
     pruner: dict[str, Any] = field(default_factory=dict)
     study: StudyConfig | None = None
+    settle: bool | None = None
     seed: int = 0
     device: Device = Device.auto
     workers: Any = "auto"

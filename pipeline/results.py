@@ -9,9 +9,12 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """What a run is for: a trial of a search, a final run of its winner, or `optstudy train`."""
+    """What a run is for: a trial of a search, a trial confirmed on a fresh seed, a final run of the
+    search's winner, or `optstudy train`.
+    """
 
     search = "search"
+    confirm = "confirm"
     final = "final"
     train = "train"
 

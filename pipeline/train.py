@@ -56,7 +56,7 @@ def training(
     Raises UserError for settings that can't be built.
     """
     torch.set_num_threads(config.trainer.threads)
-    device, keeps = pick_device(config.device), phase is not Phase.search
+    device, keeps = pick_device(config.device), phase not in (Phase.search, Phase.confirm)
     splits = data.search_splits(dataset, config.data)
     model, batch_size, optimizer, scheduler = assemble(config, dataset, len(splits[0]), device)
     load = partial(data.Loader, pixels=config.data.pixels, device=device, batch_size=trainer.CHUNK)

@@ -122,6 +122,8 @@ def test_tracking_alone_imports_mlflow() -> None:
 
 def test_optuna_is_known_where_trials_are_asked_kept_and_judged() -> None:
     assert importing("optuna") == {
+        "studies/search/asked.py",
+        "studies/search/confirmed.py",
         "studies/search/journal.py",
         "studies/search/ledger.py",
         "studies/search/past.py",

@@ -21,6 +21,7 @@ from pipeline.tracking import OF_EPOCHS, RIGHT, Store
 from studies.analysis import comparisons, hyperparameters, tables
 from studies.analysis.images import Right
 from studies.search.journal import path, read
+from studies.search.rounds import Round, defined, of
 from studies.search.stored import StoredArm
 
 # A column of `curves` or `internals`, and the metric that it holds.
@@ -63,7 +64,21 @@ class Evidence:
 
     @cached_property
     def definitions(self) -> dict[str, Mapping[str, Any]]:
-        return {name: arm.definition for name, arm in self.journal.items()}
+        """Every arm's, with the ranges that it was searched in at last."""
+        return {
+            name: defined(name, arm.definition, self.rounds) for name, arm in self.journal.items()
+        }
+
+    @cached_property
+    def rounds(self) -> list[Round]:
+        """Those of a study that settles by itself, as its journal has them."""
+        return of(search for arm in self.journal.values() for search in arm.searches)
+
+    @property
+    def unsettled(self) -> str:
+        """`not settled: …` of a study whose limit came first, nothing of another."""
+        end = self.rounds[-1].end if self.rounds else ""
+        return end if end.startswith("not") else ""
 
     @cached_property
     def budgets(self) -> dict[str, dict[str, int]]:

@@ -15,24 +15,12 @@ from studies.analysis.evidence import Evidence
 from studies.analysis.frames import final_curves
 from studies.analysis.hyperparameters import LR
 from studies.analysis.tables import ended, ranked
-from studies.search.search_space import Tuned, searched
+from studies.search.search_space import EDGE, Tuned, searched
 
-EDGE = 0.1  # outer tenth of a range, in log space where it is log-scaled
 TOP_AT_LEAST = 3  # the top tenth of few trials is too few to have a tendency
 LAST_FIFTH = 0.2
 COUNTED = ("classes", "images")  # of the data set: training images before the split
 ONE_POINT = 0.01  # stands in for the seeds' spread where fewer than two final runs measure it
-
-# Natural ends: beyond them a setting is invalid, or the same method as at the end. A bound at or
-# past one isn't flagged, a suggestion stops there. Elsewhere 0, where the range doesn't cross it.
-LIMITS = {
-    "momentum": (0.01, 0.99),  # 0 is plain SGD (Nesterov's range ends at 0.01), 1 never forgets
-    "beta1": (0.01, 0.99),
-    "beta2": (0.01, 0.9999),
-    "rho": (0.01, 0.9999),
-    "end_fraction": (1e-3, 1.0),  # 1 is no schedule; a thousandth of the first rate is as good as 0
-    "decay_rate": (1e-3, 1.0),
-}
 
 
 def arms(evidence: Evidence) -> list[str]:
@@ -92,7 +80,7 @@ def edges(evidence: Evidence, arm: str) -> Iterator[Edge]:
         for upper in (False, True):
             at = [u is not None and (u > 1 - EDGE if upper else u < EDGE) for u in places]
             many = len(top) >= TOP_AT_LEAST and 2 * sum(at) >= len(top)
-            bound = wider(tuned, upper)
+            bound = tuned.wider(upper)
             if bound is None or not (many or at[:1] == [True]):
                 continue
             best = f"The best trial's {key}={top.iloc[0][key]:.3g} lies" if at[0] else ""
@@ -115,7 +103,7 @@ def outermost(evidence: Evidence, arm: str, best: "pd.Series[Any]") -> Iterator[
         places = [place(run, tuned) for _, run in trials(evidence, arm).iterrows()]
         tried = sorted(other for other in places if other is not None)
         for upper, end in ((True, tried[-1]), (False, tried[0])):
-            if tried[0] < tried[-1] and at == end and wider(tuned, upper) is not None:
+            if tried[0] < tried[-1] and at == end and tuned.wider(upper) is not None:
                 which = "highest" if upper else "lowest"
                 yield f"the best trial's {key}={best[key]:.3g} is the {which} of {len(tried)} tried"
 
@@ -126,16 +114,6 @@ def place(trial: "pd.Series[Any]", tuned: Tuned) -> float | None:
     if pd.isna(trial.get(tuned.key)) or (pd.notna(chosen) and str(chosen) != tuned.choice):
         return None
     return tuned.range.place(trial[tuned.key])
-
-
-def wider(tuned: Tuned, upper: bool) -> float | None:
-    """The bound a wider range would have; None where it is a natural one."""
-    low, high, log = tuned.range.low, tuned.range.high, tuned.range.log
-    name = tuned.key.rpartition(".")[2]
-    least, most = LIMITS.get(name, (0.0 if low >= 0 else -math.inf, math.inf))
-    if upper:
-        return None if high >= most else min(most, high * 10 if log else 2 * high - low)
-    return None if low <= least else max(least, low / 10 if log else 2 * low - high)
 
 
 def luck(evidence: Evidence) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from studies.search.stored import StoredArm
 HEAD = ("study", "arm", "search", "phase", "trial", "seed", "outcome")
 REACHED = ("val_accuracy", "objective", "best_epoch", "test_accuracy")
 TAIL = (*REACHED, "epochs", "steps", "seconds", "run_id")
+CONFIRMED = "confirmed"  # mean validation accuracy over a trial's confirmation runs, if any
 TARGET = ("target_steps", "target_epochs", "target_images", "target_seconds")
 MEASURED = ("val_accuracy", "test_accuracy_mean", "test_accuracy_low", "test_accuracy_high")
 ENDED = tuple(outcome.value for outcome in Outcome)
@@ -31,7 +32,7 @@ def trials(runs: Iterable[Mapping[str, Any]], journal: Mapping[str, StoredArm]) 
 
     A run that the journal doesn't name is the twin of one that was killed and trained again, and
     no row; where the journal is gone, every run is one. `objective` is what the search maximised,
-    of complete runs only.
+    of complete runs only. Confirmation runs are no rows, but a column of the trials they confirm.
     """
     known = {run: trial for arm in journal.values() for run, trial in arm.runs.items()}
     trained = (run for run in runs if run.get("tags.phase") in (Phase.search, Phase.final))
@@ -39,8 +40,18 @@ def trials(runs: Iterable[Mapping[str, Any]], journal: Mapping[str, StoredArm]) 
     rows = [_row(run, known.get(run["run_id"])) for run in counting]
     searched = list(dict.fromkeys(key for row in rows for key in row["tuned"]))
     aimed = any(_target(run) is not None for run in counting)
-    order = [*HEAD, *searched, *TAIL, *(TARGET if aimed else ())]
-    table = pd.DataFrame([row | row["tuned"] for row in rows], columns=order)
+    means = {
+        search.trials[number].user_attrs["run_id"]: mean
+        for arm in journal.values()
+        for search in arm.searches
+        for number, mean in search.confirmed.items()
+    }
+    order = [*HEAD, *searched, *TAIL, *(TARGET if aimed else ()), *([CONFIRMED] if means else ())]
+    confirmed = ({CONFIRMED: means.get(row["run_id"])} for row in rows)
+    table = pd.DataFrame(
+        [row | row["tuned"] | own for row, own in zip(rows, confirmed, strict=True)], columns=order
+    )
+    table = table.astype({CONFIRMED: float} if means else {})
     return table.astype({"objective": float})
 
 
@@ -121,7 +132,7 @@ def single_runs(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 def tuned(trials: pd.DataFrame) -> list[str]:
     """The columns of `trials` that hold a searched hyperparameter."""
-    return [c for c in map(str, trials) if c not in (*HEAD, *TAIL, *TARGET)]
+    return [c for c in map(str, trials) if c not in (*HEAD, *TAIL, *TARGET, CONFIRMED)]
 
 
 def arms(trials: pd.DataFrame) -> pd.DataFrame:
@@ -174,10 +185,12 @@ def best_row(runs: pd.DataFrame) -> "pd.Series[Any] | None":
 
 
 def ranked(runs: pd.DataFrame) -> pd.DataFrame:
-    """Complete search trials by their objective, best first; of equals the earlier."""
+    """Complete search trials, best first, of equals the earlier: confirmed ones by their mean, and
+    after them the others by their objective.
+    """
     complete = runs[(runs["phase"] == Phase.search) & (runs["outcome"] == Outcome.complete)]
-    by = ["objective", "search", "trial"]
-    return complete.sort_values(by, ascending=[False, True, True])
+    by = [*([CONFIRMED] if CONFIRMED in runs else ()), "objective", "search", "trial"]
+    return complete.sort_values(by, ascending=[name in ("search", "trial") for name in by])
 
 
 def ended(runs: pd.DataFrame) -> pd.DataFrame:

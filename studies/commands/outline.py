@@ -15,6 +15,7 @@ from studies.search import journal
 from studies.search.arms import Arm, Study
 from studies.search.capacity import pool_size
 from studies.search.search_space import Range
+from studies.search.unsettled import rules
 
 ALIKE = ("data.name", "trainer.batch_size")  # where these agree, an epoch takes about as long
 
@@ -73,6 +74,10 @@ def _cost(study: Study) -> Iterator[tuple[str, str]]:
     yield "budget", f"{each} = {count(runs * len(study.arms), 'run')}, at most {total} epochs"
     if budget.hours is not None:
         yield "", f"no new trials after {duration(3600 * budget.hours)} of work (study.hours)"
+    if study.settles:
+        most = f"at most {budget.limit * total:.0f} epochs (study.limit={budget.limit:g})"
+        points = f"{100 * rules(study).tolerance:g} points"
+        yield "settle", f"goes on while more would change it by over {points}, {most}"
     if stored := journal.read(study.config, study.name):
         trials = sum(len(arm.ended) for arm in stored.values())
         finals = sum(len(arm.finals) for arm in stored.values())

@@ -87,6 +87,14 @@ def short(override: str) -> str:
         return override
 
 
+def rounds_of(arms: Sequence["StoredArm"]) -> list[str]:
+    """What a study that settles by itself found and did so far, a line for each round."""
+    from studies.search.rounds import of
+
+    begun = of(search for arm in arms for search in arm.searches)
+    return [each.said for each in begun if each.fired or each.did or each.end]
+
+
 def status(study: str, arms: Sequence["StoredArm"], alive: bool, width: int) -> RenderableType:
     """The same of a study that may run elsewhere, or not any more."""
     from studies.search.progress import missing
@@ -100,7 +108,9 @@ def status(study: str, arms: Sequence["StoredArm"], alive: bool, width: int) -> 
         note += (
             f" (study.hours={cut['hours']:g} ended the search, {cut['trials']} trials were asked)"
         )
-    return Group(Text(f"study {study}: {note}", style="italic"), standing(arms, width, alive))
+    rounds = [Text(line) for line in rounds_of(arms)]
+    head = Text(f"study {study}: {note}", style="italic")
+    return Group(head, standing(arms, width, alive), *rounds)
 
 
 def summary(arms: "pd.DataFrame", width: int) -> RenderableType:

@@ -12,6 +12,7 @@ missing and adds nothing to what is done; a larger study.trials extends it. With
   optstudy run study=batchnorm optimizer=adam study.name=batchnorm-adam
   optstudy run study=pixels data=digits trainer.epochs=5 study.name=pixels-digits
   optstudy run study=schedules search_space.optimizer.lr.low=1e-6 study.name=wider
+  optstudy run study=batchnorm settle=true       goes on until more would change nothing
   optstudy run study=repeat optimizer=adam study.name=adam-default   one point, ten seeds
 
 Studies: {studies}
@@ -32,7 +33,7 @@ from pipeline.compose import merge, typed
 from pipeline.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.words import count, duration
-from studies.commands.overview import best_so_far, standing, summary, tell
+from studies.commands.overview import best_so_far, rounds_of, standing, summary, tell
 from studies.commands.screen import console, loading, notice, progress
 from studies.search.arms import Study, plan
 from studies.search.capacity import check_workers
@@ -134,12 +135,15 @@ def follow(coordinator: "Coordinator[Any]", screen: Console, banner: str) -> Non
     if banner:
         screen.print(banner, style="bold red")
     if not screen.is_terminal:
-        done = 0
+        done, said = 0, rounds_of(coordinator.arms())
         for ended in coordinator.run():
             if ended is not None:
                 done += 1
                 of = done + coordinator.missing()
                 print(f"[{done}/{of}] {ended.name} · {ended.outcome}", flush=True)
+            lines = rounds_of(coordinator.arms()) if coordinator.study.settles else []
+            print(*lines[len(said) :], sep="\n", end="\n" * (len(lines) > len(said)), flush=True)
+            said = lines
         return
     began, shown = time.monotonic(), 0.0
     # Drawn from here and not by a thread of its own: the journal is read where it is written.
@@ -154,14 +158,15 @@ def view(coordinator: "Coordinator[Any]", width: int, seconds: float, banner: st
     """Every arm, the best configuration so far, the runs under way, and a bar."""
     arms = coordinator.arms()
     missing, left = coordinator.missing(), coordinator.seconds_left()
-    done = sum(len(arm.ended) + len(arm.finals) for arm in arms)
+    done = sum(len(arm.ended) + arm.confirmations + len(arm.finals) for arm in arms)
     names = [
         f"{job.name.partition(' · ')[0]} epoch {coordinator.epochs[worker]}/{job.epochs}"
         for worker, job in coordinator.jobs.items()
     ]
     running = ", ".join(names[:SHOWN]) or "starting workers …"
     running += f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    parts = [standing(arms, width), best_so_far(arms), Text(running, style="dim")]
+    rounds = [Text(line) for line in rounds_of(arms)]
+    parts = [standing(arms, width), *rounds, best_so_far(arms), Text(running, style="dim")]
     parts = [Text(banner, style="bold red"), *parts] if banner else parts
     return Group(*parts, progress(done, done + missing, "run", seconds, left))
 
@@ -181,6 +186,8 @@ def publish(
     if banner:
         screen.print(banner, style="bold red")
     screen.print(summary(conclusion.evidence.arms, screen.width))
+    for line in rounds_of(coordinator.arms()) if screen.is_terminal else []:
+        screen.print(line, markup=False, highlight=False)
     tell(conclusion, screen)
     if banner:
         screen.print(banner, style="bold red")

@@ -14,13 +14,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.compose import compose, flat, merge, override_key, typed
-from pipeline.config import SEEDS, Config, StudyConfig
+from pipeline.config import CONFIRMATIONS, SEEDS, Config, StudyConfig
 from pipeline.errors import UserError, check, did_you_mean
 from pipeline.options import options
 from studies.search.search_space import Dimension, Range, Space, Tuned, describe, parse_ranges
 
 # Overrides of these drive the study; all others say what its runs are.
-STUDY_KEYS = ("study", "sampler", "pruner", "tracking", "workers", "mlruns_dir", "seed")
+STUDY_KEYS = ("study", "sampler", "pruner", "tracking", "workers", "mlruns_dir", "seed", "settle")
 POLICIES = ("sampler", "pruner")
 GIVEN = "given"
 ENDS = ("low", "high", "log", "whole")
@@ -84,6 +84,12 @@ class Study:
         """The command line that runs, or goes on with, this study."""
         return shlex.join(["optstudy", "run", *self.overrides])
 
+    @property
+    def settles(self) -> bool:
+        """Whether it is extended until more would change nothing."""
+        settle = self.config.settle
+        return self.budget.settle if settle is None else settle
+
     def seed(self, search: int) -> int:
         """The seed of the `search`-th search of every arm, counted from 1: seed, seed+1000, …"""
         return self.config.seed + SEEDS * (search - 1)
@@ -91,6 +97,10 @@ class Study:
     def final_seeds(self, search: int) -> list[int]:
         """Seeds that no search uses, the same for every arm (paired): those after the search's."""
         return [self.seed(search) + 1 + i for i in range(self.budget.finals)]
+
+    def fresh_seeds(self, search: int) -> list[int]:
+        """Seeds of a search's confirmation runs, the same for every arm: the last of its own."""
+        return [self.seed(search + 1) - 1 - i for i in reversed(range(CONFIRMATIONS))]
 
     def definitions(self, fingerprint: str) -> dict[str, dict[str, Any]]:
         """Every arm's definition on images of this fingerprint, with what all arms share."""

@@ -25,7 +25,9 @@ from pipeline.errors import UserError, did_you_mean
 from pipeline.memory import unhurried
 from pipeline.options import options
 from pipeline.results import Outcome, Result
+from studies.search import confirmed, rounds
 from studies.search.past import NOTHING, Past
+from studies.search.rounds import Round
 from studies.search.stored import FINAL, StoredArm, StoredSearch, by_arm
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -83,7 +85,28 @@ def end_final(search: optuna.Study, trial: int, seed: int, run_id: str, result: 
     """Write down a final run of a trial; one attribute, so it is there whole or not at all."""
     test = None if result.test is None else result.test.accuracy
     record = {"run_id": run_id, "outcome": result.outcome, "test_accuracy": test}
+    record |= {"epochs": result.epochs}
     search.set_user_attr(f"{FINAL}/{trial}/{seed}", record)
+
+
+def end_confirmation(
+    search: optuna.Study, trial: int, seed: int, epochs: int, run_id: str, result: Result
+) -> None:
+    """Write down a confirmation run of a trial, which was to have these epochs; one attribute."""
+    reached = None if result.best is None else result.best.val_accuracy
+    record = {"run_id": run_id, "outcome": result.outcome, "val_accuracy": reached}
+    search.set_user_attr(confirmed.key(trial, seed, epochs), record | {"epochs": result.epochs})
+
+
+def begin_round(searches: Sequence[optuna.Study], asked: Sequence[Round]) -> None:
+    """Write down the rounds so far, in the first search, and then what the last asks of each.
+
+    Killed in between, the rest is written when the study is opened again.
+    """
+    searches[0].set_user_attr("rounds", rounds.as_data(asked))
+    for search in searches:
+        for key, value in rounds.asked(asked).items():
+            search.set_user_attr(key, value)
 
 
 def open_search(

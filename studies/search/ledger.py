@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 from hydra.utils import instantiate
@@ -19,22 +18,22 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import tracking
-from pipeline.compose import compose, flat, typed
+from pipeline.compose import compose, flat, merge, typed
 from pipeline.data import DataSet
 from pipeline.environment import environment
 from pipeline.results import Epoch, Phase, Result
 from pipeline.tracking import pages
-from studies.search import journal, picture
+from studies.search import journal, picture, rounds
 from studies.search.arms import Arm, Study, check_same_experiment
+from studies.search.asked import Key, open_searches
 from studies.search.designs import Point
 from studies.search.lost import check_has_runs, study_runs
 from studies.search.past import NOTHING, Past
 from studies.search.progress import Due
+from studies.search.rounds import Round, drawn
 from studies.search.search_space import suggest
 from studies.search.stored import StoredArm, StoredSearch, by_arm
 from studies.search.workers import Task
-
-Key = tuple[str, int]  # an arm's name, the number of its search
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,8 @@ class Job:
     """A run under way: what was due, its task, and where it is written down.
 
     `epochs` is the run's own. `before` is its trial, or the one it retrains, as the journal had it
-    when this training began, with the epochs of an interrupted one. `trial` is None in a final run.
+    when this training began, with the epochs of an interrupted one. `trial` is None in a final run;
+    `longer` says that epochs were doubled.
     """
 
     due: Due
@@ -52,6 +52,7 @@ class Job:
     epochs: int
     before: FrozenTrial
     trial: optuna.Trial | None
+    longer: bool
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,20 @@ class Ledger:
     def start(self, due: Due) -> Job:
         """Ask for a new trial's point, or take the stored one, and open the run in both books."""
         arm = next(arm for arm in self.study.arms if arm.name == due.arm)
-        if due.seed is None:
-            trial = ask(self, arm, due.search, due.trial)
-            due = replace(due, trial=trial.number)
-            phase, kind, number = Phase.search, "trial", due.trial
-            seed = self.study.seed(due.search)
-        else:
-            trial, phase, kind, number, seed = None, Phase.final, "seed", due.seed, due.seed
+        trial = ask(self, arm, due.search, due.trial) if due.seed is None else None
+        due = due if trial is None else replace(due, trial=trial.number)
         assert due.trial is not None
-        before = self.searches[due.arm, due.search].get_trials(deepcopy=False)[due.trial]
-        suggested = before.user_attrs["suggested"] if trial is None else suggest(trial, arm.space)
-        overrides = (*arm.base, *suggested, f"seed={seed}", *self._split(due, seed))
+        stored = self.snapshot((due.arm, due.search))
+        before, epochs = stored.trials[due.trial], due.epochs or stored.epochs
+        if trial is None:
+            suggested = before.user_attrs["suggested"]
+        else:
+            own = drawn(arm.space, rounds_of(self), stored, due.trial)
+            suggested, epochs = suggest(trial, own.space), own.epochs
+        overrides = (*arm.base, *suggested, *apart(self.study, due))
+        if epochs is not None:
+            overrides = tuple(merge(overrides, [f"trainer.epochs={epochs}"]))
+        phase, short, name = named(due)
         composed = compose(overrides)
         config = typed(composed)
         point = f"{config.optimizer['name']} {tracking.compact(config.optimizer['lr'])}"
@@ -115,7 +119,7 @@ class Ledger:
         run_id = self.store.start(
             self.experiment,
             # the number first: the UI shows some twenty characters, and arms may begin alike
-            f"{kind[0]}{number} {self._title(due)} · {point}",
+            f"{short} {title(self.study, due)} · {point}",
             params=flat(composed),
             tags={**self.tags, **tags},
             texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
@@ -123,8 +127,10 @@ class Ledger:
         if trial is not None:
             journal.begin(trial, overrides, suggested, run_id)
         task = Task(overrides, self.tags["data.fingerprint"], phase)
-        said = f"{self._title(due)}/{'final ' if trial is None else ''}{kind} {number} · {point}"
-        return Job(due, task, run_id, said, config.trainer.epochs, before, trial)
+        said = f"{title(self.study, due)}/{name} · {point}"
+        return Job(
+            due, task, run_id, said, config.trainer.epochs, before, trial, epochs is not None
+        )
 
     def stops(self, job: Job, epoch: Epoch) -> bool:
         """Write down an epoch; whether the pruner ends the run there."""
@@ -132,9 +138,10 @@ class Ledger:
         if job.trial is None:
             return False
         at_its_end = epoch.reached or epoch.epoch == job.epochs  # complete then, never pruned
-        return journal.stops(
-            job.trial, job.before, epoch.epoch, epoch.val_accuracy, may=not at_its_end
-        )
+        # A pruner would compare longer ones with those of before, whose learning rate has fallen
+        # by the same epoch already.
+        may = not at_its_end and not job.longer
+        return journal.stops(job.trial, job.before, epoch.epoch, epoch.val_accuracy, may=may)
 
     def end(self, job: Job, result: Result) -> None:
         """Write down how a run ended. Killed between the two, it is as if it had never begun."""
@@ -143,7 +150,11 @@ class Ledger:
         if job.trial is not None:
             journal.end(search, job.trial, result)
         elif due.trial is not None and due.seed is not None:
-            journal.end_final(search, due.trial, due.seed, job.run_id, result)
+            ran = (due.trial, due.seed)
+            if due.epochs is None:
+                journal.end_final(search, *ran, job.run_id, result)
+            else:
+                journal.end_confirmation(search, *ran, due.epochs, job.run_id, result)
         own = [self.snapshot(key) for key in self.searches if key[0] == due.arm]
         picture.show(self.store, self.parent, StoredArm(due.arm, own))
 
@@ -163,18 +174,34 @@ class Ledger:
         picture.complete(self.store, self.parent, self.arms(), self.dataset)
         self.store.end(self.parent)
 
-    def _title(self, due: Due) -> str:
-        """What a run is named after: its arm, and its search where there are several."""
-        several = self.study.budget.searches > 1
-        return f"{due.arm}/{due.search}" if several else due.arm
 
-    def _split(self, due: Due, seed: int) -> list[str]:
-        """A training split of its own for a final run, and for a search after the first.
+def rounds_of(ledger: Ledger) -> list[Round]:
+    """The rounds of a study that settles, so far."""
+    return rounds.of([ledger.snapshot(next(iter(ledger.searches)))])
 
-        So what the difference of two tuned arms owes to the split is in its interval.
-        """
-        own = due.seed is not None or due.search > 1
-        return [f"data.split_seed={seed}"] if own else []
+
+def title(study: Study, due: Due) -> str:
+    """What a run is named after: its arm, and its search where there are several."""
+    return f"{due.arm}/{due.search}" if study.budget.searches > 1 else due.arm
+
+
+def named(due: Due) -> tuple[Phase, str, str]:
+    """What a run is for, and its name within its search: short, and in full."""
+    if due.seed is None:
+        return Phase.search, f"t{due.trial}", f"trial {due.trial}"
+    if due.epochs is None:
+        return Phase.final, f"s{due.seed}", f"final seed {due.seed}"
+    return Phase.confirm, f"c{due.trial}", f"trial {due.trial} confirmed, seed {due.seed}"
+
+
+def apart(study: Study, due: Due) -> list[str]:
+    """Its seed, and a training split of its own for any run but a first search's trial.
+
+    So what the difference of two tuned arms owes to the split is in its interval.
+    """
+    seed = study.seed(due.search) if due.seed is None else due.seed
+    own = due.seed is not None or due.search > 1
+    return [f"seed={seed}", *([f"data.split_seed={seed}"] if own else [])]
 
 
 def ask(ledger: Ledger, arm: Arm, search: int, number: int | None) -> optuna.Trial:
@@ -196,8 +223,10 @@ def ask(ledger: Ledger, arm: Arm, search: int, number: int | None) -> optuna.Tri
     if number is not None:
         return optuna.Trial(opened, stored.trials[number]._trial_id)
     waiting = any(trial.state == TrialState.WAITING for trial in stored.latest)
-    if design is not None and not waiting:  # one that waits was enqueued just before a kill
-        opened.enqueue_trial(design[place])
+    given = drawn(arm.space, rounds_of(ledger), stored, place).point
+    given = given if design is None else design[place]
+    if given and not waiting:  # one that waits was enqueued just before a kill
+        opened.enqueue_trial(dict(given))
     return opened.ask()
 
 
@@ -243,42 +272,3 @@ def open_ledger(
     store.tag(parents[0], said.tags)
     tags |= pages.said(said.tags, said.note)
     return Ledger(study, dataset, searches, designs, store, experiment, parents[0], tags)
-
-
-def open_searches(
-    study: Study,
-    definitions: Mapping[str, Mapping[str, Any]],
-    storage: BaseStorage,
-    stored: Sequence[StoredSearch],
-) -> dict[Key, optuna.Study]:
-    """The Optuna study of every search, with what is asked of it now.
-
-    Searches that are there already stay the study's where fewer are asked for.
-    """
-    budget = study.budget
-    asked = {key: getattr(budget, key) for key in ("trials", "finals", "question", "contrasts")}
-    asked |= {"cut": None, "followed": journal.followed(study.config, budget.follows, stored)}
-    searches = {}
-    for number in range(1, max([budget.searches, *(search.search for search in stored)]) + 1):
-        for arm in study.arms:
-            attributes = asked | {"definition": definitions[arm.name]}
-            opened = journal.open_search(storage, study.name, arm.name, number, attributes)
-            opened.pruner = instantiate(arm.policy("pruner")["build"])
-            searches[arm.name, number] = opened
-    return searches
-
-
-def clock(ledger: Ledger, search: Key, seconds: float) -> None:
-    """Write down how long a study has been worked on."""
-    ledger.searches[search].set_user_attr("worked", seconds)
-
-
-def cut(ledger: Ledger, seconds: float) -> None:
-    """End a study whose hours are over: all searches get the trials that the furthest has begun."""
-    searches, budget = ledger.snapshots(), ledger.study.budget
-    trials = max(1, *(search.begun for search in searches))
-    if trials < max(search.trials_asked for search in searches):
-        for key, search in ledger.searches.items():
-            search.set_user_attr("cut", {"hours": budget.hours, "trials": budget.trials})
-            search.set_user_attr("trials", trials)
-            clock(ledger, key, seconds)

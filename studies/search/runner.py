@@ -21,12 +21,14 @@ from pipeline.errors import UserError
 from pipeline.results import Epoch, Outcome, Result
 from studies.search import journal
 from studies.search.arms import Study
+from studies.search.asked import advance, clock, cut
 from studies.search.capacity import pool_size
 from studies.search.designs import design
-from studies.search.ledger import Job, Ledger, clock, cut, open_ledger
+from studies.search.ledger import Job, Ledger, open_ledger
 from studies.search.lost import check_has_journal
 from studies.search.progress import Due, missing, next_due
 from studies.search.stored import StoredArm
+from studies.search.unsettled import rules
 from studies.search.workers import Lost, Ready, W, Workers, ready
 
 LOSSES = 3  # so often a run whose worker is lost is trained again: it may be what kills them
@@ -155,7 +157,12 @@ class Coordinator(Generic[W]):
 
     def _next_due(self) -> Due | None:
         under_way = {job.due for job in self.jobs.values()}
-        return next_due(self.ledger.snapshots(), self.study.final_seeds, under_way)
+        seeds, fresh = self.study.final_seeds, self.study.fresh_seeds
+        while True:
+            due = next_due(self.ledger.snapshots(), seeds, under_way, fresh)
+            # A round ends with its last run; what comes then may be due at once.
+            if due is not None or under_way or not advance(self.ledger):
+                return due
 
 
 def check_same(worker: Ready, here: Ready) -> None:
@@ -177,6 +184,8 @@ def coordinating(study: Study, dataset: DataSet, workers: Workers[W]) -> Iterato
 
     Raises UserError for an arm that can't be built, before anything is written.
     """
+    if study.settles:
+        rules(study)
     for arm in study.arms:
         for sample in arm.samples:
             train.check_buildable(typed(sample), dataset)

@@ -12,6 +12,18 @@ from typing import Any, Protocol
 
 from pipeline.errors import UserError, check, is_number
 
+EDGE = 0.1  # outer tenth of a range, in log space where it is log-scaled
+# Natural ends: beyond them a setting is invalid, or the same method as at the end. A bound at or
+# past one isn't flagged, a suggestion stops there. Elsewhere 0, where the range doesn't cross it.
+LIMITS = {
+    "momentum": (0.01, 0.99),  # 0 is plain SGD (Nesterov's range ends at 0.01), 1 never forgets
+    "beta1": (0.01, 0.99),
+    "beta2": (0.01, 0.9999),
+    "rho": (0.01, 0.9999),
+    "end_fraction": (1e-3, 1.0),  # 1 is no schedule; a thousandth of the first rate is as good as 0
+    "decay_rate": (1e-3, 1.0),
+}
+
 
 @dataclass(frozen=True)
 class Range:
@@ -57,6 +69,15 @@ class Tuned:
     def label(self) -> str:
         """Its name in tables and definitions: `optimizer.lr (adam)`."""
         return f"{self.key} ({self.choice})"
+
+    def wider(self, upper: bool) -> float | None:
+        """The bound of a range wider by a decade, or its width; None at a natural end."""
+        low, high, log = self.range.low, self.range.high, self.range.log
+        name = self.key.rpartition(".")[2]
+        least, most = LIMITS.get(name, (0.0 if low >= 0 else -math.inf, math.inf))
+        if upper:
+            return None if high >= most else min(most, high * 10 if log else 2 * high - low)
+        return None if low <= least else max(least, low / 10 if log else 2 * low - high)
 
 
 @dataclass(frozen=True)

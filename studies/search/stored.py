@@ -8,13 +8,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
+from studies.search import confirmed
+from studies.search.confirmed import CONFIRM, Records
 from studies.search.past import NOTHING, Past, best
 
 T = TypeVar("T")
+# A search that settles confirms its leading trials, retrains its winner for twice the epochs,
+# and, once frozen, has its final runs.
+Stage = Literal["confirm", "longer", "frozen"]
 FINAL = "final"  # user attributes "final/<trial>/<seed>" of a search hold its final runs
 
 
@@ -78,10 +83,32 @@ class StoredSearch:
         """The trials under way; where nobody runs the study, those that were interrupted."""
         return [trial for trial in self.latest if trial.state == TrialState.RUNNING]
 
+    @property
+    def stage(self) -> Stage | None:
+        """What a search that settles is at; None of one that doesn't."""
+        stage: Stage | None = self.attributes.get("stage")
+        return stage
+
+    @property
+    def epochs(self) -> int | None:
+        """How long its trials are by now, where that was doubled."""
+        epochs: int | None = self.attributes.get("epochs")
+        return epochs
+
+    @cached_property
+    def confirmations(self) -> Records:
+        return confirmed.records(self.attributes)
+
+    @cached_property
+    def confirmed(self) -> dict[int, float]:
+        """Mean validation accuracy of every confirmed trial that competes, by its number."""
+        return confirmed.means(self.trials, self.confirmations, self.epochs)
+
     @cached_property
     def best(self) -> FrozenTrial | None:
-        """The `best` of all trials."""
-        return best(self.past.best, self.latest)
+        """The winner: of confirmed trials, or the `best` of all where none is confirmed."""
+        winner = confirmed.winner(self.trials, self.confirmations, self.epochs)
+        return winner or best(self.past.best, self.latest)
 
     @cached_property
     def finals(self) -> dict[int, Mapping[str, Any]]:
@@ -102,9 +129,10 @@ class StoredSearch:
 
     @cached_property
     def runs(self) -> dict[str, FrozenTrial | None]:
-        """The trial of every MLflow run, begun or ended; None for an (ended) final run's."""
+        """The trial of every MLflow run, begun or ended; None for an (ended) run of it anew."""
         trials = {t.user_attrs["run_id"]: t for t in self.trials if "run_id" in t.user_attrs}
-        records = [v for key, v in self.attributes.items() if key.startswith(f"{FINAL}/")]
+        apart = (f"{FINAL}/", f"{CONFIRM}/")
+        records = [v for key, v in self.attributes.items() if key.startswith(apart)]
         return trials | {record["run_id"]: None for record in records}
 
 
@@ -168,9 +196,19 @@ class StoredArm:
 
     @cached_property
     def best(self) -> FrozenTrial | None:
-        """The best of the searches' best trials, the earlier search's of equals."""
-        found = [search.best for search in self.searches if search.best is not None]
-        return max(found, key=lambda trial: trial.value or 0.0, default=None)
+        """The best of the searches' best trials, the earlier search's of equals.
+
+        By what confirmed them, where all are; else by their own objective.
+        """
+        found = [(search, search.best) for search in self.searches if search.best is not None]
+        sure = all(trial.number in search.confirmed for search, trial in found)
+        worth = [s.confirmed[t.number] if sure else (t.value or 0.0) for s, t in found]
+        return found[worth.index(max(worth))][1] if found else None
+
+    @property
+    def confirmations(self) -> int:
+        """How many confirmation runs have ended."""
+        return sum(len(runs) for s in self.searches for runs in s.confirmations.values())
 
     @cached_property
     def finals(self) -> list[Mapping[str, Any]]:

@@ -8,7 +8,7 @@ from heapq import nlargest
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import check, is_number
@@ -44,8 +44,15 @@ class TPESampler(optuna.samplers.TPESampler):
         others = study.get_trials(deepcopy=False, states=SEEN)
         trials = [other for other in others if other.number != trial.number]
         few = len(trials) <= self.considered
-        self.shown = study if few else View(study, considered(trials, self.considered))
-        return super().infer_relative_search_space(self.shown, trial)
+        seen = trials if few else considered(trials, self.considered)
+        self.shown = study if few else View(study, seen)
+        space = super().infer_relative_search_space(self.shown, trial)
+        if self._search_space_group is not None:  # without `group` there is none
+            space, *self._search_space_group._search_spaces = (
+                {name: hull(name, span, seen) for name, span in each.items()}
+                for each in (space, *self._search_space_group.search_spaces)
+            )
+        return space
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -70,6 +77,19 @@ def random_trials(share: float, trials: int) -> int:
     Optuna's own number, as what is random in a long search is lost to it.
     """
     return min(MOST, max(LEAST, math.ceil(share * trials)))
+
+
+def hull(name: str, span: BaseDistribution, trials: Sequence[FrozenTrial]) -> BaseDistribution:
+    """A range as wide as that of any trial: a study that settles widens ranges.
+
+    Optuna's groups keep the one that came first, and so would never draw from beyond it.
+    """
+    own = [t.distributions[name] for t in trials if name in t.distributions]
+    if not isinstance(span, FloatDistribution | IntDistribution) or all(o == span for o in own):
+        return span
+    ends = [(o.low, o.high) for o in own if isinstance(o, FloatDistribution | IntDistribution)]
+    lows, highs = zip(*ends, strict=True)
+    return type(span)(min(lows), max(highs), log=span.log)
 
 
 def considered(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:

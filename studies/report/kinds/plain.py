@@ -57,6 +57,8 @@ def answer(evidence: Evidence) -> str:
     if len(names) > 1 and any(unequal(evidence)):
         differ = "the arms' budgets differ (see the warnings)"
         said.append(differ.capitalize() if told > 1 else differ)
+    if evidence.unsettled:
+        said.append(words.capital(evidence.unsettled) if told > 1 else evidence.unsettled)
     if missing := [arm for arm in evidence.arms["arm"] if arm not in names]:
         have = "has" if len(missing) == 1 else "have"
         said.append(f"{words.joined(missing)} {have} no final run yet")
@@ -129,4 +131,20 @@ def tables(evidence: Evidence) -> list[Table]:
     elif measured < 2:
         reason = f"{measured} of {arms} arms have final runs with a test accuracy; "
         reason += "a comparison needs two."
-    return [Table("Comparison", rows, note, reason, lead=3)]
+    return [Table("Comparison", rows, note, reason, lead=3), *rounds(evidence)]
+
+
+def rounds(evidence: Evidence) -> list[Table]:
+    """What a study that settles by itself did, round by round; no table of another."""
+    rows = [
+        {
+            "Round": Cell(str(each.number)),
+            "Found": Cell("; ".join(each.fired), "nothing"),
+            "Done": Cell(each.end or each.did or "as planned"),
+            "Trials a search": Cell(str(each.trials)),
+            "Cost before it, plans": Cell(f"{each.spent / each.plan:.1f}"),
+        }
+        for each in evidence.rounds
+    ]
+    note = "On validation images alone; the test set is opened once, after the last."
+    return [Table("Rounds", rows, note, lead=1)] if rows else []

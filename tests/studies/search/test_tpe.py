@@ -120,3 +120,17 @@ def test_a_longer_search_is_modelled_by_no_more(monkeypatch: pytest.MonkeyPatch)
 def test_the_yaml_builds_it() -> None:
     sampler = instantiate(compose(["sampler=tpe"]).sampler.build)(seed=0)
     assert isinstance(sampler, TPESampler) and sampler.considered == 500
+
+
+def test_a_range_that_was_widened_is_drawn_from_as_wide_as_it_is() -> None:
+    """Of what a space holds Optuna's groups keep the first range, and draw from that for good."""
+    wider: dict[str, optuna.distributions.BaseDistribution] = {
+        "lr": optuna.distributions.FloatDistribution(1e-4, 100.0, log=True)
+    }
+    study = searched([0.1 * (n % 5) for n in range(20)])
+    for n in range(20):
+        high = create_trial(params={"lr": 20.0 + n}, distributions=wider, value=5.0 + n / 100)
+        study.add_trial(high)
+    study.sampler = TPESampler(considered=500, seed=1, **SETTINGS)
+    drawn = [study.ask() for _ in range(10)]
+    assert max(t.relative_params["lr"] for t in drawn) > 10
