@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from studies.analysis.evidence import Evidence
+from studies.analysis.frames import INDEPENDENT, sampler
 from studies.analysis.hyperparameters import LR
 from studies.analysis.statistics import ALPHA
 from studies.analysis.symptoms import renamed, trials
@@ -21,6 +22,7 @@ from studies.search.search_space import Tuned, searched
 
 EDGE = 0.1  # outer tenth of a range, in log space where it is log-scaled
 TOP = 4  # best trials looked at, of all searches together
+GATHERING = 50  # so much rarer must a crowd be where the sampler draws near what was good
 
 # Natural ends: beyond them a setting is invalid, or the same method as at the end. A bound at or
 # past one isn't flagged, a suggestion stops there. Elsewhere 0, where the range doesn't cross it.
@@ -64,12 +66,14 @@ class Top:
 def edges(evidence: Evidence, arm: str) -> Iterator[Edge]:
     """The ends at which an arm's best trials crowd; `diagnosis.boundary` says when and why."""
     tops = list(_tops(evidence, arm))
+    gathers = sampler(evidence, arm) not in (*INDEPENDENT, "grid")
+    level = ALPHA / max(1, len(tops)) / (GATHERING if gathers else 1)
     for top in tops:
         for upper in (False, True):
             apart, bound = top.distances(upper), wider(top.tuned, upper)
             chance = crowding([u for search in apart for u in search])
             near = median(search[0] for search in apart) < EDGE
-            if bound is not None and near and chance < ALPHA / len(tops):
+            if bound is not None and near and chance < level:
                 yield Edge(top.tuned.key, upper, bound, _told(top, upper, chance))
 
 

@@ -35,19 +35,22 @@ def accuracy(x: FloatArray, at: Sequence[float], curvature: Sequence[float]) -> 
 
 
 @cache
-def template() -> Evidence:
+def template(sampler: str) -> Evidence:
     """An arm of one trial: its tables are built once, as thousands of searches are asked for."""
     points, values = np.full((1, 1, 2), 0.5), np.full((1, 1), 0.5)
     rows = list(rows_of(0, points[0], values[0], finals=1))
-    return evidence(rows, definitions={"a": defined()}, provenance=PROVENANCE)
+    return evidence(rows, definitions={"a": defined(sampler)}, provenance=PROVENANCE)
 
 
-def searched(points: FloatArray, values: FloatArray, finals: int = 0) -> Evidence:
+def searched(
+    points: FloatArray, values: FloatArray, finals: int = 0, sampler: str = "random"
+) -> Evidence:
     """An arm's searches: points (searches, trials, 2) and their validation accuracies."""
     rows = [row for i in range(len(points)) for row in rows_of(i, points[i], values[i], finals)]
-    own = next(iter(template().settings.values()))
-    trials = pd.DataFrame(rows).reindex(columns=template().trials.columns)
-    return replace(template(), trials=trials, settings={row["run_id"]: own for row in rows})
+    made = template(sampler)
+    own = next(iter(made.settings.values()))
+    trials = pd.DataFrame(rows).reindex(columns=made.trials.columns)
+    return replace(made, trials=trials, settings={row["run_id"]: own for row in rows})
 
 
 def rows_of(search: int, points: FloatArray, values: FloatArray, finals: int) -> Iterator[Row]:

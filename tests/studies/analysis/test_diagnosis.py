@@ -28,6 +28,7 @@ def rates(*lrs: float, arm: str = "a", **more: Any) -> list[Row]:
 
 
 # u = 0.9 of the four decades 1e-4 … 1 lies at 10^-0.4 = 0.398, u = 0.1 at 10^-3.6 = 2.51e-4
+RANDOM = {"a": definition(sampler={"name": "random"})}
 UPPER, LOWER = "lr.high=10 study.name=s-2", "lr.low=1e-05 study.name=s-2"
 
 
@@ -46,7 +47,7 @@ def test_best_trials_that_crowd_at_an_end_of_a_log_range_ask_for_one_decade_more
     best: tuple[float, ...], override: str | None
 ) -> None:
     worse = [0.01] * (10 if len(best) == 4 else 0)
-    findings = of("boundary", evidence(rates(*best, *worse)))
+    findings = of("boundary", evidence(rates(*best, *worse), definitions=RANDOM))
     asked = [f.override.removeprefix("search_space.optimizer.") for f in findings]
     assert asked == ([] if override is None else [override])
 
@@ -64,11 +65,20 @@ def test_how_close_to_an_end_is_a_crowd_is_the_probability_that_uniform_draws_ar
 def test_the_more_ranges_an_arm_has_the_closer_a_crowd_must_be() -> None:
     """Four at 0.15 from the end: (4 · 0.15)⁴/4! = 0.0053, of ten ranges too much for 5 %."""
     near = rates(0.6, 0.19, 0.19, 0.19, 0.01)
-    assert of("boundary", evidence(near))
+    assert of("boundary", evidence(near, definitions=RANDOM))
     names = [f"x{i}" for i in range(9)]
-    many = definition() | {f"search_space.optimizer.{x} (sgd)": LR for x in names}
+    many = RANDOM["a"] | {f"search_space.optimizer.{x} (sgd)": LR for x in names}
     inside: Row = {f"optimizer.{x}": 0.01 for x in names}
     assert not of("boundary", evidence([r | inside for r in near], definitions={"a": many}))
+
+
+def test_trials_of_tpe_must_crowd_closer_as_it_gathers_near_what_was_good() -> None:
+    """Sums of 0.58 and 0.33 have p = 0.0047 and 0.0005; 0.05/50 is 0.001."""
+    for lr, samplers in ((0.19, ["random"]), (0.43, ["random", "tpe"])):
+        runs = rates(0.6, lr, lr, lr, 0.01)
+        for name in ("random", "tpe"):
+            own = {"a": definition(sampler={"name": name})}
+            assert bool(of("boundary", evidence(runs, definitions=own))) == (name in samplers)
 
 
 def winners(*lrs: float) -> list[Row]:
@@ -83,10 +93,10 @@ def winners(*lrs: float) -> list[Row]:
 
 def test_several_searches_crowd_where_their_best_trials_do() -> None:
     """One each of four; three at an end and one in the middle: 0.05 · 3 + 0.5 sums to 0.65."""
-    (found,) = of("boundary", evidence(winners(0.63, 0.63, 0.63, 0.01)))
+    (found,) = of("boundary", evidence(winners(0.63, 0.63, 0.63, 0.01), definitions=RANDOM))
     assert "of 4 searches each" in found.text and found.override.endswith(UPPER)
-    assert not of("boundary", evidence(winners(0.63, 0.63, 1e-3, 0.01)))
-    assert not of("boundary", evidence(winners(0.63, 1.6e-4)))
+    assert not of("boundary", evidence(winners(0.63, 0.63, 1e-3, 0.01), definitions=RANDOM))
+    assert not of("boundary", evidence(winners(0.63, 1.6e-4), definitions=RANDOM))
 
 
 @pytest.mark.parametrize(
