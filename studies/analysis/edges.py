@@ -16,7 +16,7 @@ from studies.analysis.evidence import Evidence
 from studies.analysis.frames import INDEPENDENT, sampler
 from studies.analysis.hyperparameters import LR
 from studies.analysis.statistics import ALPHA
-from studies.analysis.symptoms import renamed, trials
+from studies.analysis.symptoms import renamed, searches, trials
 from studies.analysis.tables import ranked
 from studies.search.search_space import Tuned, searched
 
@@ -66,8 +66,7 @@ class Top:
 def edges(evidence: Evidence, arm: str) -> Iterator[Edge]:
     """The ends at which an arm's best trials crowd; `diagnosis.boundary` says when and why."""
     tops = list(_tops(evidence, arm))
-    gathers = sampler(evidence, arm) not in (*INDEPENDENT, "grid")
-    level = ALPHA / max(1, len(tops)) / (GATHERING if gathers else 1)
+    level = ALPHA / max(1, len(tops)) / (GATHERING if _gathers(evidence, arm) else 1)
     for top in tops:
         for upper in (False, True):
             apart, bound = top.distances(upper), wider(top.tuned, upper)
@@ -75,6 +74,15 @@ def edges(evidence: Evidence, arm: str) -> Iterator[Edge]:
             near = median(search[0] for search in apart) < EDGE
             if bound is not None and near and chance < level:
                 yield Edge(top.tuned.key, upper, bound, _told(top, upper, chance))
+
+
+def _gathers(evidence: Evidence, arm: str) -> bool:
+    """Whether trials were drawn near good ones: TPE's are, after its first random ones."""
+    if sampler(evidence, arm) in (*INDEPENDENT, "grid"):
+        return False
+    build = evidence.definitions[arm].get("sampler", {}).get("build", {})
+    each = len(trials(evidence, arm)) / max(1, searches(evidence, arm))
+    return each > int(build.get("n_startup_trials", 0))
 
 
 def furthest(evidence: Evidence, same: Sequence[Edge]) -> float:
@@ -118,8 +126,8 @@ def _told(top: Top, upper: bool, chance: float) -> str:
     values = sorted(span.at(u) for search in top.places for u in search)
     said = " to ".join(dict.fromkeys(f"{value:.3g}" for value in (values[0], values[-1])))
     best = "best trial" if len(values) == number else f"best {len(top.places[0])} trials"
-    searches = f" of {number} searches each" if number > 1 else ""
-    crowd = f"The {best}{searches} have {tuned.key}={said}"
+    each = f" of {number} searches each" if number > 1 else ""
+    crowd = f"The {best}{each} have {tuned.key}={said}"
     if len(values) == 1:
         crowd = f"The best trial has {tuned.key}={said}"
     end = f"at the {'upper' if upper else 'lower'} end of its range"

@@ -97,13 +97,13 @@ def fit(frame: pd.DataFrame) -> Fit:
     tried, a higher one may take fewer steps, most often at large batches: then there is no fit.
     """
     arms = frame[(frame["reached"] == frame["finals"]) & frame["steps"].notna()]
+    if arms["batch_size"].nunique() < 3:
+        return Fit(None, "a fit of S_min and B_crit needs three batch sizes that reach the target")
     if (at_end := arms[arms["lr"] >= arms["lr_highest"]]).size:
         sizes = ", ".join(f"{size:g}" for size in sorted(at_end["batch_size"]))
         further = f"search_space.{LR}.high={10 * at_end['lr'].max():.3g}"
         reason = f"no fit: at batch size {sizes} the highest learning rate tried was the best"
         return Fit(None, f"{reason}, and a higher one may take fewer steps ({further} tells)")
-    if arms["batch_size"].nunique() < 3:
-        return Fit(None, "a fit of S_min and B_crit needs three batch sizes that reach the target")
     try:
         return Fit(statistics.fit_scaling(arms["batch_size"], arms["steps"]))
     except ValueError as error:

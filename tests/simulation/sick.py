@@ -1,6 +1,6 @@
 """Searches and final runs, healthy and sick, as the evidence that the rules of a diagnosis read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -23,7 +23,8 @@ PROVENANCE = {"data.classes": "10", "data.images": "50000"}
 def defined(sampler: str = "random", **more: Any) -> dict[str, Any]:
     """An arm that searches two hyperparameters of SGD, none of which ends naturally."""
     second = {"low": 1e-5, "high": 1e-1, "log": True, "whole": False}
-    own = {"sampler": {"name": sampler}, f"search_space.{DECAY} (sgd)": second}
+    build = {"n_startup_trials": 10} if sampler == "tpe" else {}
+    own = {"sampler": {"name": sampler, "build": build}, f"search_space.{DECAY} (sgd)": second}
     return definition("sgd", LR, **own) | {"data.validation": 0.1} | more
 
 
@@ -122,37 +123,37 @@ def rates(schedule: str, epochs: int) -> FloatArray:
     }[schedule]
 
 
-def rising(
-    schedule: str, epochs: int, gain: float | None, power: float, random: np.random.Generator
-) -> Evidence:
-    """Six final runs that twice the epochs would improve by `gain`; None has settled by itself.
+@cache
+def curved(seeds: int) -> Evidence:
+    """An arm of so many final runs, whose curves are still to come."""
+    runs = [trial("a", 0, 0.5), *(final("a", 0, seed, 0.5) for seed in range(1, seeds + 1))]
+    return evidence(runs, curves=curve("a", 1, [0.5]))
 
-    Accuracy lacks a power of the learning rates summed, and 3 points times the present rate, whose
-    noise also falls with it; a settled one lacks 12 points that fade as exp(−8 s).
+
+def rising(
+    random: np.random.Generator, schedule: str, epochs: int, lacking: Callable[[FloatArray], Any]
+) -> Evidence:
+    """Six final runs whose accuracy lacks `lacking` of s, the learning rates summed, 1 at the end.
+
+    And 3 points times the present rate, whose noise also falls with it.
     """
-    rate = rates(schedule, epochs)
-    way = np.cumsum(rate) / rate.sum()
-    lacks = 0.12 * np.exp(-8 * way)
-    if gain is not None:
-        lacks = gain / (1 - 2**-power) * way**-power
-    runs, points = [trial("a", 0, 0.5)], []
+    rate, points = rates(schedule, epochs), []
+    lacks = lacking(np.cumsum(rate) / rate.sum()) + 0.03 * rate
     for seed in range(1, 7):
         noise = random.normal(0, 1, epochs) * (0.002 + 0.004 * rate)
-        value = 0.52 - lacks - 0.03 * rate + noise + random.normal(0, TEST)
-        runs.append(final("a", 0, seed, float(value[-1])))
+        value = 0.52 - lacks + noise + random.normal(0, TEST)
         rows = curve("a", seed, list(value))
         points += [row | {"lr": 0.1 * r} for row, r in zip(rows, rate, strict=True)]
-    return evidence(runs, curves=points)
+    return replace(curved(6), curves=pd.DataFrame(points))
 
 
-def losing(epochs: int, rise: float, seeds: int, random: np.random.Generator) -> Evidence:
+def losing(random: np.random.Generator, epochs: int, rise: float, seeds: int) -> Evidence:
     """Final runs whose validation loss falls, and rises from half way on by the share `rise`."""
     t = np.arange(1, epochs + 1)
     mean = 1.4 + 1.2 * np.exp(-5 * t / epochs) + 1.4 * rise * np.maximum(0, 2 * t / epochs - 1)
-    runs, points = [trial("a", 0, 0.5)], []
+    points: list[Row] = []
     for seed in range(1, seeds + 1):
         loss = mean * (1 + random.normal(0, 0.005) + random.normal(0, 0.03, epochs))
         settled = 0.5 - 0.1 * np.exp(-8 * t / epochs) + random.normal(0, 0.003, epochs)
-        runs.append(final("a", 0, seed, float(settled.max())))
         points += curve("a", seed, list(settled), list(loss))
-    return evidence(runs, curves=points)
+    return replace(curved(seeds), curves=pd.DataFrame(points))

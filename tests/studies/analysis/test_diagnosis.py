@@ -81,6 +81,14 @@ def test_trials_of_tpe_must_crowd_closer_as_it_gathers_near_what_was_good() -> N
             assert bool(of("boundary", evidence(runs, definitions=own))) == (name in samplers)
 
 
+def test_trials_that_tpe_draws_at_random_first_are_as_independent_as_any() -> None:
+    runs = rates(0.6, 0.19, 0.19, 0.19, 0.01)
+    for first, fires in ((5, True), (4, False)):
+        sampler = {"name": "tpe", "build": {"n_startup_trials": first}}
+        own = {"a": definition(sampler=sampler)}
+        assert bool(of("boundary", evidence(runs, definitions=own))) == fires
+
+
 def winners(*lrs: float) -> list[Row]:
     """The best trial of each search, and a worse one in the middle of the range."""
     rows: list[Row] = []
