@@ -155,5 +155,6 @@ def losing(random: np.random.Generator, epochs: int, rise: float, seeds: int) ->
     for seed in range(1, seeds + 1):
         loss = mean * (1 + random.normal(0, 0.005) + random.normal(0, 0.03, epochs))
         settled = 0.5 - 0.1 * np.exp(-8 * t / epochs) + random.normal(0, 0.003, epochs)
-        points += curve("a", seed, list(settled), list(loss))
+        rows = curve("a", seed, list(settled), list(loss))
+        points += [row | {"lr": 0.1} for row in rows]
     return replace(curved(seeds), curves=pd.DataFrame(points))

@@ -315,7 +315,7 @@ def test_the_other_rules_fire_in_five_percent_of_healthy_studies_and_in_most_sic
     for name, made in columns.items():
         rule, case = name.split("|")
         few, many = made
-        (row,) = table(rule, {(case, column): made[column] for column in made}, number=200)
+        (row,) = table(rule, {(case, column): made[column] for column in made}, number=100)
         sizes = {"few": f"{row[few]} ({few})", "many": f"{row[many]} ({many})"}
         rows.append({"rule": rule, "case": case} | sizes)
     record("rules", pd.DataFrame(rows))
