@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: study test check bench ui clean-env
+.PHONY: study test check bench simulate ui clean-env
 
 study: .venv/ready          ## run the study `quickstart` and print its result
 	$(BIN)/optstudy run study=quickstart
@@ -20,6 +20,9 @@ bench: .venv/bench          ## measure speed and memory, beside other libraries;
 	@status=0; for file in tests/benchmarks/test_*.py; do \
 		$(BIN)/pytest $$file -m benchmark -n 0 -s --timeout 1800 || status=1; \
 	done; exit $$status
+
+simulate: .venv/ready       ## how often statistics and warnings err; rewrites the tables of docs/method.md
+	$(BIN)/pytest tests/simulation -m simulation -n 2 --timeout 900
 
 ui: .venv/ready             ## browse every run in MLflow
 	$(BIN)/optstudy ui

@@ -57,7 +57,7 @@ def _furthest(findings: Iterable[Finding]) -> list[str]:
     for override in (each for finding in findings for each in finding.override.split()):
         key, _, value = override.partition("=")
         further = min if key.endswith(".low") else max
-        same = key not in asked or key + "=" == NAME
+        same = asked.get(key, value) == value or key + "=" == NAME
         asked[key] = value if same else further(asked[key], value, key=float)
     listed = [f"{key}={value}" for key, value in asked.items()]
     return sorted(listed, key=lambda override: override.startswith(NAME))  # which ends a command

@@ -1,35 +1,31 @@
-"""Where a study's search shouldn't be trusted, and the override that would fix it.
+"""Where a study's search shouldn't be trusted, and the override that would settle it.
 
-Rules over `Evidence`, in the order of `diagnose`; each rule's docstring gives its threshold. What
-they look at is in `symptoms`. Reads and judges only: no Optuna, no MLflow.
+Rules over `Evidence`, in the order of `diagnose`. Each fires in at most one of twenty healthy
+searches; docs/method.md shows how often, and how often in sick ones. What they look at is in
+`symptoms`, `edges`, `rising` and `fairness`. Reads and judges only: no Optuna, no MLflow.
 """
 
-import itertools
 import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import Literal
 
 from pipeline.words import count
-from studies.analysis import statistics, symptoms
+from studies.analysis import edges, fairness, rising, symptoms
 from studies.analysis.evidence import Evidence
-from studies.analysis.frames import INDEPENDENT, sampler, scores
-from studies.analysis.hyperparameters import optimizer
-from studies.analysis.symptoms import LAST_FIFTH, ONE_POINT, renamed
+from studies.analysis.frames import sampler
+from studies.analysis.searches import searches_needed
+from studies.analysis.statistics import ALPHA
+from studies.analysis.symptoms import ONE_POINT, TOLERANCE, renamed
 from studies.analysis.tables import ended
-from studies.search.search_space import searched
 
-DIVERGED = 0.25
+ENOUGH = 5  # trials from which on a search can stop short
+TIES = 4  # final runs from which on their spread is known well enough to call trials tied
+DIVERGES = 0.1  # of a healthy space: its outermost learning rates
+DIVERGED = 0.25  # of an arm's trials: as much is lost as a smaller budget would cost
 OVERFIT = 0.05  # relative rise of validation loss from its minimum
-
-CONTAINS = {  # a general method, and those it becomes at some setting (Choi et al. 2019)
-    "momentum": ("sgd",),
-    "nesterov": ("sgd",),
-    "adam": ("sgd", "momentum"),
-    "rmsprop": ("sgd", "momentum"),
-}
+UNEVEN = 2.5  # times as many epochs trained in one arm as in another of as many trials
+SETTLE = "settle=true"  # the search goes on by itself until it is settled
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,8 @@ class Finding:
 
 def diagnose(evidence: Evidence) -> list[Finding]:
     """All findings: those about the whole study first, then arm by arm."""
-    rules = [missing, cut, unequal, chance, boundary, budget]
-    rules += [diverged, length, overfitting, inclusion]
+    rules = [missing, cut, unequal, widths, trained, failures, chance, boundary, budget]
+    rules += [ties, diverged, length, overfitting, inclusion]
     findings = [finding for rule in rules for finding in rule(evidence)]
     order = [None, *symptoms.arms(evidence)]
     return sorted(findings, key=lambda finding: order.index(finding.arm))
@@ -65,29 +61,8 @@ def missing(evidence: Evidence) -> Iterator[Finding]:
         text = f"The journal is gone: {logged} in MLflow, but {lost}; {anew}."
         yield Finding(None, "missing", text, "")
     for arm in symptoms.arms(evidence):
-        if lack := _lack(evidence, arm):
+        if lack := fairness.lack(evidence, arm):
             yield Finding(arm, "missing", *lack)
-
-
-def _lack(evidence: Evidence, arm: str) -> tuple[str, str] | None:
-    """What an arm lacks, first things first, and the override that asks for it."""
-    again = f"go on with {evidence.command or f'optstudy run study={evidence.study}'}"
-    trials = symptoms.trials(evidence, arm)
-    if len(trials) < (asked := evidence.asked(arm, "trials")):
-        return f"{len(trials)} of {count(asked, 'trial')} have ended; {again}.", ""
-    if arm not in evidence.best:
-        none = f"None of {count(len(trials), 'trial')} is complete ({symptoms.outcomes(trials)})"
-        return f"{none}: there is nothing to retrain.", ""
-    finals = symptoms.finals(evidence, arm)
-    tested = int(finals["test_accuracy"].notna().sum())
-    wanted = evidence.asked(arm, "finals", unknown=1)
-    if wanted == 0:
-        return "No final runs were asked for.", "study.finals=10"
-    if tested >= wanted:
-        return None
-    there = f" ({symptoms.outcomes(finals)})" if len(finals) else ""
-    ends = "." if len(finals) >= wanted else f"; {again}."
-    return f"{tested} of {wanted} final runs have a test accuracy{there}{ends}", ""
 
 
 def cut(evidence: Evidence) -> Iterator[Finding]:
@@ -114,15 +89,11 @@ def unequal(evidence: Evidence) -> Iterator[Finding]:
     if any(symptoms.aimed(evidence, arm) for arm in defined):
         del settings["epochs"]  # with a target they are only a limit
     for name, key in settings.items():
-        yield from _differ(name, {arm: _setting(evidence, arm, key) for arm in defined}, question)
+        had_of = {arm: fairness.setting(evidence, arm, key) for arm in defined}
+        yield from _differ(name, had_of, question)
     for name in ("sampler", "pruner"):
-        yield from _differ(name, {arm: _policy(d.get(name, {})) for arm, d in defined.items()})
-
-
-def _setting(evidence: Evidence, arm: str, key: str) -> str:
-    # Of a searched setting its choices: two arms may draw others of them and search the same.
-    choices = evidence.definitions[arm].get(f"study.search.{key}")
-    return " or ".join(map(str, choices or sorted(evidence.values(arm, key))))
+        policies = {arm: fairness.policy(d.get(name, {})) for arm, d in defined.items()}
+        yield from _differ(name, policies)
 
 
 def _differ(
@@ -133,32 +104,74 @@ def _differ(
         yield Finding(None, "unequal", f"The arms differ in {name}: {listed}{remark}.", override)
 
 
+def widths(evidence: Evidence) -> Iterator[Finding]:
+    """The arms' ranges of a hyperparameter differ in width, which makes searches unequally hard.
+
+    Ranges that only lie elsewhere, where an arm's natural scale does, don't.
+    """
+    for key, had in fairness.widths(evidence).items():
+        if len(set(had.values())) > 1:
+            listed = "; ".join(f"{arm} {width}" for arm, width in had.items())
+            text = f"The arms differ in the width of {key}'s range, so that as many trials search "
+            yield Finding(None, "widths", f"{text}the wider more thinly: {listed}.", SETTLE)
+
+
+def trained(evidence: Evidence) -> Iterator[Finding]:
+    """An arm's trials were trained for over 2.5 times the epochs of another's as many.
+
+    A pruner spends unevenly by chance: successive halving on arms that are alike, 8 to 40 trials,
+    gives a ratio beyond 2.2 in 5 %. Not where arms differ in trials or in epochs (`unequal`), nor
+    where runs end at a target.
+    """
+    had = fairness.trained(evidence)
+    spent = [epochs for _, epochs in had.values()]
+    if had and max(spent) > UNEVEN * min(spent):
+        listed = "; ".join(f"{arm} {n} trials, {epochs} epochs" for arm, (n, epochs) in had.items())
+        text = f"As many trials were trained for unequally many epochs: {listed}."
+        override = f"pruner=none {renamed(evidence)}" if fairness.pruned(evidence) else SETTLE
+        yield Finding(None, "trained", text, override)
+
+
+def failures(evidence: Evidence) -> Iterator[Finding]:
+    """Arms differ in how many final runs failed: diverged, or learnt no more than guessing.
+
+    By Fisher's exact test at 5 %. Then a difference of means is one of two kinds of run, and the
+    share that fails is a result of its own.
+    """
+    lost = {arm: symptoms.failed(evidence, arm) for arm in symptoms.arms(evidence)}
+    if (p := symptoms.failures_apart(lost)) < ALPHA:
+        counts = "; ".join(f"{a} {int(own.sum())} of {len(own)}" for a, own in lost.items())
+        runs = "Searches with final runs" if evidence.replicated else "Final runs"
+        text = f"{runs} that diverged or learnt no more than guessing: {counts} (p = {p:.2g}); "
+        text += "a mean over both kinds of run describes neither."
+        yield Finding(None, "failures", text, _twice(evidence, "finals"))
+
+
 def chance(evidence: Evidence) -> Iterator[Finding]:
-    """An arm's best trial is no better than guessing, within three standard errors."""
-    guessing, luck = symptoms.luck(evidence)
+    """An arm's best trial is no better than guessing gets by luck (`symptoms.luck`)."""
     for arm, best in evidence.best.items():
+        guessing, luck = symptoms.luck(evidence, symptoms.epochs(symptoms.trials(evidence, arm)))
         if best["val_accuracy"] <= luck:
             text = f"The best trial reaches {100 * best['val_accuracy']:.1f} % validation accuracy"
             text += f", guessing {100 * guessing:.1f} %: nothing is learnt in this range."
-            yield Finding(arm, "chance", text, "")
+            yield Finding(arm, "chance", text, SETTLE)
 
 
 def boundary(evidence: Evidence) -> Iterator[Finding]:
-    """An arm's best trial, or half of its top tenth (at least 3 trials), in an outer tenth.
+    """The best trials crowd at an end of a range, and the best lies in its outer tenth.
 
-    Asks for a decade more (log) or twice the width. An override sets a range in every arm and
-    for every choice, so it reaches as far as any of them needs and narrows none.
+    How far the four best trials lie from an end, summed, has a known distribution where the
+    hyperparameter doesn't matter; it fires below 5 %, divided by the number of ranges. Of several
+    searches the best two or the best one each, whose median lies in the outer tenth: that
+    independent searches agree says more. TPE gathers near whatever was good, so its crowds must be
+    50 times rarer (simulated). The best trial alone in an outer tenth would fire in 20 % of
+    irrelevant ranges. Asks for a decade more (log) or twice the width. An override sets a range
+    in every arm and for every choice, so it reaches as far as any of them needs and narrows none.
     """
-    edges = [(arm, edge) for arm in evidence.definitions for edge in symptoms.edges(evidence, arm)]
-    reach: dict[tuple[str, bool], list[float]] = {}
-    for tuned in (t for d in evidence.definitions.values() for t in searched(d)):
-        reach.setdefault((tuned.key, False), []).append(tuned.range.low)
-        reach.setdefault((tuned.key, True), []).append(tuned.range.high)
-    for _, edge in edges:
-        reach[edge.key, edge.upper].append(edge.wider)
-    for arm, edge in edges:
-        furthest, end = (max, "high") if edge.upper else (min, "low")
-        bound, text = furthest(reach[edge.key, edge.upper]), edge.text
+    found = [(arm, edge) for arm in evidence.definitions for edge in edges.edges(evidence, arm)]
+    for arm, edge in found:
+        end, text = "high" if edge.upper else "low", edge.text
+        bound = edges.furthest(evidence, [each for _, each in found if each.end == edge.end])
         if bound != edge.wider:
             text += f"; in this arm alone (study.arms.{arm}) {end}={edge.wider:.6g} would do"
         override = f"search_space.{edge.key}.{end}={bound:.6g} {renamed(evidence)}"
@@ -166,134 +179,119 @@ def boundary(evidence: Evidence) -> Iterator[Finding]:
 
 
 def budget(evidence: Evidence) -> Iterator[Finding]:
-    """The second half of the trials still paid: more of them would too.
+    """Too few trials: the best of a search stands alone, none other within two tolerances of it.
 
-    Independent samplers: E[best of N] − E[best of N/2] above the final seeds' standard deviation
-    of validation accuracy, unless runs end at a target. Any sampler but grid, whose order means
-    nothing: the best trial came in the last fifth. Independent samplers again: no trial went
-    beyond the best one's value, though its range does. Searches that have ended, of 5 trials and
-    more.
+    Where a share s of the space lies within two tolerances of its best, ln 0.05/ln(1 − s) trials
+    find it with 95 %. With no fewer trials than that a best one stands alone in at most 5 % of
+    searches, so one that does asks for what its own share, 1 of n, needs. Of several searches more
+    must than 5 % of them would by chance. A late best is no sign: any trial is as likely to be it.
+    Not for a grid, whose points are chosen, nor where runs end at a target. From 5 trials on.
     """
     for arm in symptoms.arms(evidence):
-        values = scores(symptoms.trials(evidence, arm))
-        n, asked = len(values), evidence.asked(arm, "trials")
-        if n < max(5, asked):
+        n, searches = len(symptoms.trials(evidence, arm)), symptoms.searches(evidence, arm)
+        few = n < max(ENOUGH * searches, evidence.asked(arm, "trials"))
+        if few or sampler(evidence, arm) == "grid" or symptoms.aimed(evidence, arm):
             continue
-        reasons = "; ".join(_still_paying(evidence, arm, values))
-        if reasons:
-            more = f"study.trials={2 * max(n, asked) // symptoms.searches(evidence, arm)}"
-            yield Finding(arm, "budget", f"{reasons[0].upper()}{reasons[1:]}.", more)
+        alone = symptoms.alone(evidence, arm)
+        if symptoms.unlikely(alone.searches, alone.of, ALPHA):
+            each = n // searches
+            needed = math.ceil(math.log(ALPHA) / math.log1p(-1 / each))
+            best = f"the best of {each} trials stands alone, none other within "
+            text = f"in {alone.searches} of {alone.of} searches {best}" if searches > 1 else best
+            text = f"{text[0].upper()}{text[1:]}{100 * alone.window:.2f} points of it: to meet "
+            text += f"so small a share of the space with 95 % takes {needed} trials"
+            yield Finding(arm, "budget", f"{text}.", f"study.trials={needed}")
 
 
-def _still_paying(evidence: Evidence, arm: str, values: "pd.Series[float]") -> Iterator[str]:
-    best, n, drawn = evidence.best[arm], len(values), sampler(evidence, arm)
-    if drawn in INDEPENDENT and not symptoms.aimed(evidence, arm):
-        expected = statistics.expected_best(values).value
-        gain, spread = expected[-1] - expected[n // 2 - 1], symptoms.spread(evidence, arm)
-        if gain > spread:
-            yield (
-                f"{n} trials are expected to find {100 * gain:.2f} points more than {n // 2}, "
-                f"beyond the seeds' standard deviation of {100 * spread:.2f}"
-            )
-    came = list(values.index).index(best.name) + 1
-    if drawn != "grid" and came > (1 - LAST_FIFTH) * n:
-        yield f"the best trial came as number {came} of {n}"
-    if drawn in INDEPENDENT:
-        yield from symptoms.outermost(evidence, arm, best)
+def ties(evidence: Evidence) -> Iterator[Finding]:
+    """Several trials are as good as the best within the seeds' noise, and that noise matters.
+
+    Two standard deviations of at least 4 final runs, where one is above two tolerances (a point;
+    ordinary seeds spread by 0.3 to 0.6): which of the tied trials was retrained is luck then. With
+    several searches that luck is in the interval.
+    """
+    for arm in symptoms.arms(evidence):
+        noise, (close, n) = symptoms.spread(evidence, arm), symptoms.tied(evidence, arm)
+        known = symptoms.finals(evidence, arm)["val_accuracy"].notna().sum() >= TIES
+        if known and symptoms.searches(evidence, arm) == 1 and noise > ONE_POINT and close > 1:
+            text = f"{close} of {count(n, 'complete trial')} are within the seeds' noise of the "
+            text += f"best (standard deviation {100 * noise:.2f} points): which was retrained is "
+            needed = searches_needed(max(1, len(evidence.contrasts)))
+            yield Finding(arm, "ties", f"{text}luck.", f"study.searches={needed}")
 
 
 def diverged(evidence: Evidence) -> Iterator[Finding]:
-    """Over a quarter of an arm's ended trials, or any of its final runs, diverged.
+    """Over a quarter of an arm's ended trials diverged, or any of its final runs.
 
-    Asks for a decade less of learning rate, where that leaves every arm's best a factor of three
-    and raises no arm's range.
+    And more trials than a healthy space, a tenth of which diverges, would give in 5 %. Asks for a
+    decade less of learning rate, where that leaves every arm's best a factor of three and raises no
+    arm's range.
     """
     for arm in symptoms.arms(evidence):
         trials = symptoms.trials(evidence, arm)
         lost = int((trials["outcome"] == "diverged").sum())
-        if lost > DIVERGED * len(trials):
-            lower = symptoms.lower_rate(evidence, arm)
-            yield Finding(
-                arm, "diverged", f"{lost} of {count(len(trials), 'trial')} diverged.", lower
-            )
+        if lost > DIVERGED * len(trials) and symptoms.unlikely(lost, len(trials), DIVERGES):
+            lower = edges.lower_rate(evidence, arm) or SETTLE
+            text = f"{lost} of {count(len(trials), 'trial')} diverged."
+            yield Finding(arm, "diverged", text, lower)
         finals = symptoms.finals(evidence, arm)
         if lost := int((finals["outcome"] == "diverged").sum()):
             text = f"{lost} of {len(finals)} final runs diverged: the mean covers the others only."
-            yield Finding(arm, "diverged", text, "")
+            yield Finding(arm, "diverged", text, _twice(evidence, "finals"))
 
 
 def length(evidence: Evidence) -> Iterator[Finding]:
-    """Final runs are best at their last epoch and were still rising by more than the seeds' spread.
+    """Twice the epochs would add more than the tolerance, half a point, to an arm's final runs.
 
-    Means over seeds: accuracy over the last fifth of the epochs, at least one. Not where runs end
-    at a target.
+    By what their curves say beside the learning rate's decay (`rising.doubling`), with 95 %. That
+    accuracy rises to the end is no sign: under a decaying learning rate it always does. Not where
+    runs end at a target.
     """
     for arm in symptoms.arms(evidence):
-        if symptoms.aimed(evidence, arm) or (rise := symptoms.rise(evidence, arm)) is None:
+        more = rising.doubling(evidence, arm)
+        if symptoms.aimed(evidence, arm) or more.value is None or (more.low or 0) <= TOLERANCE:
             continue
-        n, (back, gain) = len(symptoms.mean_curve(evidence, arm)), rise
-        text = f"Validation accuracy was best at the last of {n} epochs, {100 * gain:.2f} points "
-        text += f"above {back} epoch{'s' * (back > 1)} earlier."
-        yield Finding(arm, "length", text, symptoms.of_length(evidence, 2 * n))
+        n = len(rising.mean_curve(evidence, arm))
+        text = f"By the curves of {n} epochs, twice as many would add {100 * more.value:.2f} points"
+        text += f" of validation accuracy, at least {100 * (more.low or 0):.2f}."
+        yield Finding(arm, "length", text, rising.of_length(evidence, 2 * n) or SETTLE)
 
 
 def overfitting(evidence: Evidence) -> Iterator[Finding]:
     """Mean validation loss ends over 5 % above its minimum while training loss fell from there.
 
-    Not where accuracy still rises (`length`). Asks for the epochs up to the best accuracy.
+    Both are means over a fifth of the epochs: single ones fire by their noise. Not where longer
+    runs would gain (`length`). Asks for the epochs up to the best accuracy.
     """
     for arm in symptoms.arms(evidence):
-        curve = symptoms.mean_curve(evidence, arm)
-        loss, n = curve["val_loss"], len(curve)
-        if n < 2 or symptoms.rise(evidence, arm) is not None:
+        curve = rising.mean_curve(evidence, arm)
+        more = rising.doubling(evidence, arm)
+        if (found := rising.turned(curve)) is None or (more.low or 0) > TOLERANCE:
             continue
-        lowest = int(loss.argmin())
-        risen = loss.iloc[-1] > (1 + OVERFIT) * loss.iloc[lowest]
-        if risen and curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[lowest]:
-            enough = max(lowest, int(curve["val_accuracy"].argmax())) + 1
-            text = f"Validation loss rose from {loss.iloc[lowest]:.3g} at epoch {lowest + 1} to "
-            text += f"{loss.iloc[-1]:.3g} at epoch {n} while training loss fell."
-            shorter = symptoms.of_length(evidence, enough) if enough < n else ""
+        (at, lowest, last), n = found, len(curve)
+        falls = curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[at]
+        if last > (1 + OVERFIT) * lowest and falls:
+            enough = max(at, int(curve["val_accuracy"].argmax())) + 1
+            text = f"Validation loss rose from {lowest:.3g} at epoch {at + 1} to "
+            text += f"{last:.3g} at epoch {n} while training loss fell."
+            shorter = rising.of_length(evidence, enough) if enough < n else ""
             yield Finding(arm, "overfitting", text, shorter)
 
 
 def inclusion(evidence: Evidence) -> Iterator[Finding]:
-    """A general optimizer's arm below a special case's by more than the 95 % half-width.
+    """A general optimizer's arm is shown to be worse than one that it contains.
 
-    Of arms that differ in nothing else: mean test accuracy and the wider of the two half-widths;
-    validation accuracy and one point where one of them has no interval.
+    Of arms that differ in nothing else, by the study's own verdict, and where what was searched
+    contains the special case's best trial (`fairness.includes`).
     """
-    for pair in itertools.permutations(evidence.arms.to_dict("records"), 2):
-        general, special = pair
-        names = [optimizer(pd.Series(row), evidence.journal) for row in pair]
-        included = names[1] in CONTAINS.get(str(names[0]), ())
-        if not included or not _alike(evidence, general["arm"], special["arm"]):
-            continue
-        widths = [row["test_accuracy_high"] - row["test_accuracy_low"] for row in pair]
-        key, margin = "val_accuracy", ONE_POINT
-        if not any(map(math.isnan, widths)):
-            key, margin = "test_accuracy_mean", max(widths) / 2
-        below, above = general[key], special[key]
-        if above - below > margin:
-            text = (
-                f"{names[0]} includes {names[1]}, yet reaches a {key.split('_')[0]} accuracy "
-                f"of {below:.4f} where {special['arm']} reaches {above:.4f}: under-tuned, or "
-                "restricted by what it holds fixed."
-            )
-            trials = evidence.budgets.get(general["arm"], {}).get("trials")
-            more = f"study.trials={2 * trials}" if trials else ""
-            yield Finding(general["arm"], "inclusion", text, more)
+    for (special, general), below in fairness.shown(evidence).items():
+        names = fairness.includes(evidence, general, special)
+        if names and fairness.alike(evidence, general, special):
+            text = f"{names[0]} includes {names[1]} as it was searched, yet is {100 * below:.2f} "
+            text += f"points of test accuracy below {special}: under-tuned."
+            yield Finding(general, "inclusion", text, _twice(evidence, "trials"))
 
 
-def _alike(evidence: Evidence, one: str, other: str) -> bool:
-    own = ("optimizer.", "search_space.optimizer.", "study.search.optimizer")
-    defined = (evidence.definitions.get(arm, {}) for arm in (one, other))
-    rest = [{k: v for k, v in each.items() if not k.startswith(own)} for each in defined]
-    return bool(rest[0]) and rest[0] == rest[1]
-
-
-def _policy(recipe: Mapping[str, Any]) -> str:
-    """A sampler or pruner and its settings; how many epochs there are is no policy."""
-    settings = recipe.get("build", recipe.get("design", {}))
-    listed = [f"{k}={v}" for k, v in settings.items() if k[0] != "_" and k != "max_resource"]
-    return f"{recipe.get('name')}({', '.join(listed)})" if listed else str(recipe.get("name"))
+def _twice(evidence: Evidence, what: Literal["trials", "finals"]) -> str:
+    most = max((budget[what] for budget in evidence.budgets.values()), default=0)
+    return f"study.{what}={2 * most}" if most else SETTLE

@@ -153,8 +153,8 @@ def verdict(comparison: Comparison, p_holm: float | None, pairs: int) -> Verdict
     p_holm < 0.05; else "too few seeds" when fewer than `seeds_needed(pairs)` are shared, so that no
     difference however large could have been shown; else "no difference shown", which doesn't say
     that the arms are equal. `pairs` counts the pairs tested together. Says "better" or "worse" of
-    identically distributed arms in at most 5 % of studies, whatever the distribution (`sign_flip`);
-    of arms equal in mean alone in more (an exponential and a constant one, simulated: 9.5 %).
+    identically distributed arms in at most 5 % of studies, whatever that distribution is
+    (`sign_flip`); of arms that are equal in mean alone in more: docs/method.md has how many.
     """
     if p_holm is not None and p_holm < ALPHA:
         return "better" if (comparison.difference.value or 0) > 0 else "worse"

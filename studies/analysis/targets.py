@@ -11,9 +11,11 @@ import pandas as pd
 
 from studies.analysis import statistics
 from studies.analysis.evidence import Evidence
+from studies.analysis.hyperparameters import LR
 from studies.analysis.statistics import Estimate, Scaling
-from studies.analysis.tables import TARGET
+from studies.analysis.tables import TARGET, ended
 
+BATCH_SIZE = "trainer.batch_size"
 # A cost in the table, and where a run keeps it.
 COSTS = {"steps": "target_steps", "epochs": "target_epochs", "train_seconds": "target_seconds"}
 
@@ -33,12 +35,14 @@ def target(evidence: Evidence) -> float | None:
 def table(evidence: Evidence) -> pd.DataFrame:
     """One row per arm with a complete trial: what its final runs took to reach the target.
 
-    `batch_size` in images; `lr` the best trial's; per cost (steps, epochs, seconds of training
-    without validation) the mean over the final seeds that reached the target with its 95 %
-    t-interval; `reached` of `finals` runs. Without rows where the study has no target.
+    `batch_size` in images; `lr` the best trial's, `lr_highest` of those tried; per cost (steps,
+    epochs, seconds of training without validation) the mean over the final seeds that reached the
+    target with its 95 % t-interval; `reached` of `finals` runs. Without rows where the study has
+    no target.
     """
     measured = [name for cost in COSTS for name in (cost, f"{cost}_low", f"{cost}_high")]
-    order = ["study", "arm", "batch_size", "lr", "target", *measured, "reached", "finals"]
+    named = ["study", "arm", "batch_size", "lr", "lr_highest", "target"]
+    order = [*named, *measured, "reached", "finals"]
     rows = []
     aim = target(evidence)
     for arm in evidence.trials["arm"].unique() if aim is not None else ():
@@ -47,23 +51,35 @@ def table(evidence: Evidence) -> pd.DataFrame:
         finals = evidence.finals[evidence.finals["arm"] == arm]
         reached = finals.dropna(subset=["target_steps"]).astype(dict.fromkeys(TARGET, float))
         row = {"study": evidence.study, "arm": arm, "target": aim, "lr": best.get("optimizer.lr")}
-        row |= {"batch_size": _batch_size(evidence, best)}
+        row |= {"batch_size": _batch_size(evidence, best), "lr_highest": _highest(evidence, best)}
         for cost, column in COSTS.items():
             over = statistics.mean(reached[column])
             row |= {cost: over.value, f"{cost}_low": over.low, f"{cost}_high": over.high}
         rows.append(row | {"reached": len(reached), "finals": len(finals)})
     frame = pd.DataFrame(rows, columns=order)
-    return frame.astype(dict.fromkeys([*measured, "batch_size", "lr"], float))
+    return frame.astype(dict.fromkeys([*measured, "batch_size", "lr", "lr_highest"], float))
 
 
 def _batch_size(evidence: Evidence, best: "pd.Series[Any]") -> float | None:
-    key, runs = "trainer.batch_size", evidence.trials
-    if (asked := evidence.setting(best, key)) != "full":
+    runs = evidence.trials
+    if (asked := evidence.setting(best, BATCH_SIZE)) != "full":
         return float(asked)
     # All images, whatever their number, every step: what its arm's runs that got there had of both.
     there = runs[(runs["arm"] == best["arm"]) & runs["target_steps"].notna()]
-    full = there[[evidence.settings[run][key] == "full" for run in there["run_id"]]]
+    full = there[[evidence.settings[run][BATCH_SIZE] == "full" for run in there["run_id"]]]
     return float((full["target_images"] / full["target_steps"]).max()) if len(full) else None
+
+
+def _highest(evidence: Evidence, best: "pd.Series[Any]") -> float | None:
+    """The highest learning rate tried at the best trial's batch size; None where none is searched.
+
+    A rate at which a run diverged was tried too.
+    """
+    runs = ended(evidence.trials[evidence.trials["arm"] == best["arm"]])
+    size = evidence.setting(best, BATCH_SIZE)
+    own = [evidence.setting(run, BATCH_SIZE) == size for _, run in runs.iterrows()]
+    rates = runs[own].get(LR, pd.Series(dtype=float)).dropna()
+    return float(rates.max()) if len(rates) else None
 
 
 @dataclass(frozen=True)
@@ -75,10 +91,19 @@ class Fit:
 
 
 def fit(frame: pd.DataFrame) -> Fit:
-    """Fit the arms' mean steps; only arms all of whose final runs reached the target count."""
+    """Fit the arms' mean steps; only arms all of whose final runs reached the target count.
+
+    The law assumes that every batch size has its best learning rate. Where that is the highest
+    tried, a higher one may take fewer steps, most often at large batches: then there is no fit.
+    """
     arms = frame[(frame["reached"] == frame["finals"]) & frame["steps"].notna()]
     if arms["batch_size"].nunique() < 3:
         return Fit(None, "a fit of S_min and B_crit needs three batch sizes that reach the target")
+    if (at_end := arms[arms["lr"] >= arms["lr_highest"]]).size:
+        sizes = ", ".join(f"{size:g}" for size in sorted(at_end["batch_size"]))
+        further = f"search_space.{LR}.high={10 * at_end['lr'].max():.3g}"
+        reason = f"no fit: at batch size {sizes} the highest learning rate tried was the best"
+        return Fit(None, f"{reason}, and a higher one may take fewer steps ({further} tells)")
     try:
         return Fit(statistics.fit_scaling(arms["batch_size"], arms["steps"]))
     except ValueError as error:

@@ -195,6 +195,9 @@ def _aiming(name: str, arm: Aiming) -> list[Row]:
     common: Row = {"optimizer.lr": arm.lr, "seconds": 9.0, "epochs": 20}
     common |= dict.fromkeys(tables.TARGET)
     rows = [trial(name, 0, 0.3, outcome=arm.outcome, **common)]
+    if arm.finals:  # a higher learning rate was tried too, so that the best is the best
+        higher = common | {"optimizer.lr": 10 * arm.lr, "outcome": "diverged"}
+        rows.append(trial(name, 1, 0.1, **higher))
     for seed, spent in enumerate(arm.finals, 1):
         row = final(name, 0, seed, 0.3, **common)
         if spent is not None:

@@ -59,6 +59,11 @@ def test_of_two_values_for_a_key_the_command_takes_what_goes_further() -> None:
     assert command(given(), found) == "optstudy run study=s study.trials=8 x.low=0.01 x.high=10"
 
 
+def test_a_switch_that_several_warnings_ask_for_comes_once() -> None:
+    found = [Finding(arm, "chance", "Nothing.", "settle=true") for arm in "ab"]
+    assert command(given(), found) == "optstudy run study=s study.trials=4 settle=true"
+
+
 def test_a_command_keeps_what_has_to_be_quoted() -> None:
     line = "optstudy run study=s 'model.hidden=[4]'"
     found = [Finding("a", "budget", "Late.", "study.trials=8")]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ def test_a_study_without_a_target_has_no_rows() -> None:
 def law(sizes: Sequence[float], s_min: float = 100, b_crit: float = 500) -> pd.DataFrame:
     """A table that follows S = S_min (1 + B_crit/B)."""
     steps = [s_min * (1 + b_crit / size) for size in sizes]
-    return pd.DataFrame({"batch_size": sizes, "steps": steps, "reached": 3, "finals": 3})
+    own = {"reached": 3, "finals": 3, "lr": 0.1, "lr_highest": 1.0}
+    return pd.DataFrame({"batch_size": sizes, "steps": steps, **own})
 
 
 def test_a_fit_recovers_what_the_steps_were_made_of() -> None:
@@ -113,6 +115,23 @@ def test_fewer_than_three_batch_sizes_are_no_fit_and_say_why(sizes: list[float])
 def test_steps_that_show_no_bend_are_no_fit_and_say_why() -> None:
     found = targets.fit(law([16, 64, 256], b_crit=0))
     assert found.scaling is None and "hardly fall with batch size over 16 … 256" in found.reason
+
+
+def test_a_batch_size_best_at_the_highest_rate_tried_withholds_the_fit() -> None:
+    frame = law([16, 64, 256, 1024])
+    frame.loc[3, "lr"] = 1.0
+    found = targets.fit(frame)
+    assert found.scaling is None and "at batch size 1024 the highest learning rate" in found.reason
+    assert "search_space.optimizer.lr.high=10" in found.reason
+    frame.loc[3, "reached"] = 2  # not fitted anyway
+    assert targets.fit(frame).scaling is not None
+
+
+def test_the_highest_rate_tried_is_that_of_the_arm_whatever_became_of_its_trials() -> None:
+    given = aiming({"a": Aiming(16, costs(10), lr=0.1), "b": Aiming(64, costs(10), lr=0.2)})
+    lost = (given.trials["arm"] == "b") & (given.trials["outcome"] == "diverged")
+    table = targets.table(replace(given, trials=given.trials[~lost]))
+    assert table.set_index("arm")["lr_highest"].to_dict() == {"a": 1.0, "b": 0.2}
 
 
 # --- the ratio ---
