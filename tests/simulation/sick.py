@@ -90,7 +90,7 @@ def tpe_searches(
     points, values = [], []
     for _ in range(searches):
         sampler = TPESampler(
-            n_startup_trials=10,
+            startup=0.25,
             multivariate=True,
             group=True,
             constant_liar=True,
@@ -98,6 +98,7 @@ def tpe_searches(
             seed=int(random.integers(2**31)),
         )
         study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.set_user_attr("trials", trials)  # what was asked for, as a journal has it
         xs, ys = [], []
         for _ in range(trials):
             asked = study.ask()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from harness import at, finish, gathered, one_line, opened
-from surfaces import BEYOND, LR, Surface, narrowed, one, settled, surface
+from invented import BEYOND, LR, Surface, narrowed, one, settled, surface
 
 from pipeline.data import DataSet
 from pipeline.errors import UserError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from harness import finish
-from surfaces import BEYOND, one, settled
+from invented import BEYOND, one, settled
 from test_ledger import Kill, Killed, books, tables
 
 from pipeline.data import DataSet
