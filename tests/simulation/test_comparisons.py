@@ -97,9 +97,28 @@ def test_intervals_cover_and_verdicts_are_right_for_one_contrast_and_for_three()
             row: dict[str, object] = {"searches": searches, "arms": name}
             row |= {"coverage": percent(one)}
             row |= {"± points": 100 * np.median(half), "verdicts": percent(power)}
-            row |= {"wrong ones": percent(false), "three contrasts: all covered": percent(three)}
+            row |= {"wrong ones": percent(false), "three": percent(three)}
             rows.append(row | {"any wrong": percent(any_false)})
-    record("coverage", pd.DataFrame(rows).map(_rounded))
+    record("coverage", by_searches(pd.DataFrame(rows)))
+
+
+def by_searches(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per number of searches: ranges over the four kinds of arms, verdicts by kind."""
+    rows = []
+    for searches, kinds in table.groupby("searches", sort=False):
+        named = kinds.set_index("arms")
+        row: dict[str, object] = {"searches": str(searches)}
+        row |= {key: _range(kinds[key]) for key in ("± points", "coverage")}
+        row |= {f"wrong, {name}": f"{named['wrong ones'][name]:.1f}" for name in ARMS[:2]}
+        row |= {f"shown, {name}": f"{named['verdicts'][name]:.0f}" for name in ARMS[2:]}
+        rows.append(row | {"three contrasts: covered": _range(kinds["three"])})
+        rows[-1]["any wrong"] = _range(kinds["any wrong"])
+    return pd.DataFrame(rows)
+
+
+def _range(values: "pd.Series[float]") -> str:
+    ends = dict.fromkeys(f"{value:.1f}" for value in (values.min(), values.max()))
+    return " – ".join(ends)
 
 
 def test_a_study_extended_after_its_answer_was_seen_still_errs_in_five_percent() -> None:
