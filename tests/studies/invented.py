@@ -99,7 +99,7 @@ def narrowed(**changes: float) -> type[Surface]:
     return type("Other", (Surface,), changes)
 
 
-BEYOND = narrowed(peak=0.7, width=0.02)  # the range ends at a rate of 1, where its logarithm is 0
+BEYOND = narrowed(peak=0.3, width=0.02)  # the range ends at a rate of 1, where its logarithm is 0
 
 
 def settled(study: Study, mlruns: Path) -> list[Round]:

@@ -123,7 +123,10 @@ COMPLETED = [
     (["st"], ["status"]),
     (["status", "study=o"], ["study=one"]),
     (["run", "study=batch_"], ["study=batch_size", "study=batch_vs_minibatch"]),
-    (["train", "optimizer=a"], ["optimizer=adagrad", "optimizer=adam"]),
+    (
+        ["train", "optimizer=ada"],
+        ["optimizer=adagrad", "optimizer=adagrad_textbook", "optimizer=adam"],
+    ),
     (["train", "data=digits", "sch"], ["schedule="]),
 ]
 
