@@ -104,8 +104,8 @@ def planned(*overrides: str) -> Study:
 
 
 def budgeted(study: Study, trials: int, finals: int) -> Study:
-    """The study with another budget, not planned again for it."""
-    budget = replace(study.budget, trials=trials, finals=finals)
+    """The study with another budget of one search an arm, not planned again for it."""
+    budget = replace(study.budget, trials=trials, finals=finals, searches=1)
     return replace(study, config=replace(study.config, study=budget))
 
 
