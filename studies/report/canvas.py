@@ -120,6 +120,17 @@ def curve(axes: Axes, points: pd.DataFrame, style: Style, scale: float = 1, **li
     axes.fill_between(x, scale * low, scale * high, **band)
 
 
+def estimate(
+    axes: Axes, x: float, mean: float, low: float, high: float, style: Style, *, filled: bool = True
+) -> None:
+    """A mean as a mark, with its interval where there is one, on a logarithmic axis."""
+    if pd.notna(low):
+        # such an axis has no place for an end at or below zero
+        axes.plot([x, x], [max(low, mean / 10), high], color=style.colour, linewidth=2)
+    face = style.colour if filled else "white"
+    axes.plot(x, mean, style.marker, color=style.colour, mfc=face, ms=MARK)
+
+
 def legend(figure: Figure, look: Look, keys: Sequence[Line2D] = (), *, lines: bool = True) -> int:
     """A legend above the panel; returns how many lines it takes."""
     handles = []

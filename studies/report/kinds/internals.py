@@ -199,15 +199,7 @@ def gradient_noise(noise: pd.DataFrame, look: Look) -> Figure:
     measured = noise[noise["mean"].notna()].rename(columns={"epochs": "x"})
     # a log axis has no place for less
     measured = measured.assign(low=measured["low"].clip(lower=measured["mean"] / 10))
-    arms = canvas.present(measured, look)
-    figure, axes = canvas.panel(arms)
-    for arm, style in arms.items():
-        canvas.curve(axes, measured[measured["arm"] == arm], style)
-    axes.set_yscale("log")
-    canvas.whole_ticks(axes)
-    axes.set_xlabel("epochs")
-    axes.set_ylabel("E‖g − G‖² / ‖G‖², log scale")
-    return figure
+    return _over_epochs(measured, look, "E‖g − G‖² / ‖G‖², log scale")
 
 
 def gradient_variance(variances: pd.DataFrame, look: Look) -> Figure:
@@ -220,13 +212,9 @@ def gradient_variance(variances: pd.DataFrame, look: Look) -> Figure:
     one = math.exp(np.log(start["mean"] * start["batch_size"]).mean())  # σ²: of one image
     axes.plot(sizes, one / sizes, color=grey, linewidth=1.2, zorder=1)
     for _, point in variances.iterrows():
-        style, size, mean = arms[point["arm"]], point["batch_size"], point["mean"]
-        if pd.notna(point["low"]):
-            # a log axis has no place for an end at or below zero
-            ends = [max(point["low"], mean / 10), point["high"]]
-            axes.plot([size, size], ends, color=style.colour, linewidth=2)
-        face = style.colour if point["when"] == "start" else "white"
-        axes.plot(size, mean, style.marker, color=style.colour, mfc=face, ms=canvas.MARK)
+        size, mean, low, high = point[["batch_size", "mean", "low", "high"]]
+        style, first = arms[point["arm"]], point["when"] == "start"
+        canvas.estimate(axes, size, mean, low, high, style, filled=first)
     canvas.log_log(axes, list(sizes))
     axes.set_xlabel("batch size B (images, log scale)")
     axes.set_ylabel("E‖g − G‖², log scale")
@@ -236,12 +224,17 @@ def gradient_variance(variances: pd.DataFrame, look: Look) -> Figure:
 def effective_rates(rates: pd.DataFrame, look: Look) -> Figure:
     """The median rate of the weights in the band of their 15th to 85th percentile."""
     named = {"epochs": "x", "p50": "mean", "p15": "low", "p85": "high"}
-    points, arms = rates.rename(columns=named), canvas.present(rates, look)
+    return _over_epochs(rates.rename(columns=named), look, "ε / (√r + δ), log scale")
+
+
+def _over_epochs(points: pd.DataFrame, look: Look, label: str) -> Figure:
+    """Every arm's curve and band, on a logarithmic axis."""
+    arms = canvas.present(points, look)
     figure, axes = canvas.panel(arms)
     for arm, style in arms.items():
         canvas.curve(axes, points[points["arm"] == arm], style)
     axes.set_yscale("log")
     canvas.whole_ticks(axes)
     axes.set_xlabel("epochs")
-    axes.set_ylabel("ε / (√r + δ), log scale")
+    axes.set_ylabel(label)
     return figure

@@ -186,12 +186,8 @@ def against_batch_size(
         grey = matplotlib.rcParams["axes.edgecolor"]
         axes.plot(sizes, fitted, color=grey, linewidth=1.2, zorder=1)
     for _, arm in points.iterrows():
-        style, size = arms[arm["arm"]], arm["batch_size"]
-        if pd.notna(arm.get(f"{value}_low")):
-            # a log axis has no place for an end at or below zero
-            ends = [max(arm[f"{value}_low"], arm[value] / 10), arm[f"{value}_high"]]
-            axes.plot([size, size], ends, color=style.colour, linewidth=2)
-        axes.plot(size, arm[value], style.marker, color=style.colour, ms=canvas.MARK)
+        low, high = (arm.get(f"{value}_{end}", math.nan) for end in ("low", "high"))
+        canvas.estimate(axes, arm["batch_size"], arm[value], low, high, arms[arm["arm"]])
     canvas.log_log(axes, list(points["batch_size"]))
     axes.set_xlabel("batch size (images, log scale)")
     axes.set_ylabel(f"{label}, log scale")
