@@ -26,7 +26,7 @@ from pipeline.tracking import pages
 from studies.search import journal, picture, rounds
 from studies.search.arms import Arm, Study, check_same_experiment
 from studies.search.asked import Key, open_searches
-from studies.search.designs import Point
+from studies.search.designs import Point, design
 from studies.search.lost import check_has_runs, study_runs
 from studies.search.past import NOTHING, Past
 from studies.search.progress import Due
@@ -59,20 +59,20 @@ class Job:
 class Ledger:
     """An open study: starts runs, and writes down how they go on and how they end.
 
-    `searches` are the Optuna studies by arm and number, `designs` the points of those whose sampler
-    lays them out beforehand, `tags` those of every run, `parent` the study's own run in MLflow.
-    `pasts` are the trials of every search that were counted before.
+    `searches` are the Optuna studies by arm and number, `tags` are those of every run, `parent` is
+    the study's own run in MLflow. `pasts` are the trials of every search that were counted before,
+    `designs` the points laid out for it, None where its sampler lays out none.
     """
 
     study: Study
     dataset: DataSet
     searches: Mapping[Key, optuna.Study]
-    designs: Mapping[Key, Sequence[Point]]
     store: tracking.Store
     experiment: str
     parent: str
     tags: Mapping[str, str]
     pasts: dict[Key, Past] = field(default_factory=dict)
+    designs: dict[Key, Sequence[Point] | None] = field(default_factory=dict)
 
     def snapshots(self) -> list[StoredSearch]:
         """Every search as the journal has it, the first of all arms first, as the YAML has them."""
@@ -210,13 +210,15 @@ def ask(ledger: Ledger, arm: Arm, search: int, number: int | None) -> optuna.Tri
     The sampler is made anew for each trial, its seed derived from the trial's number: a resumed
     study neither repeats the suggestions of its first half nor depends on where it stopped.
     """
-    opened = ledger.searches[arm.name, search]
-    stored = ledger.snapshot((arm.name, search))
+    key = (arm.name, search)
+    opened, stored = ledger.searches[key], ledger.snapshot(key)
     place = stored.begun if number is None else number
     identity = f"{ledger.study.seed(search)} {arm.name} {place}"
     seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4])
-    design = ledger.designs.get((arm.name, search))
-    if design is not None:  # every value is in the design, nothing is left to sample
+    if key not in ledger.designs:
+        ledger.designs[key] = design(ledger.study, arm, search)
+    points = ledger.designs[key]
+    if points is not None:  # every value is in the design, nothing is left to sample
         opened.sampler = optuna.samplers.RandomSampler(seed=seed)
     else:
         opened.sampler = instantiate(arm.policy("sampler").build)(seed=seed)
@@ -224,7 +226,7 @@ def ask(ledger: Ledger, arm: Arm, search: int, number: int | None) -> optuna.Tri
         return optuna.Trial(opened, stored.trials[number]._trial_id)
     waiting = any(trial.state == TrialState.WAITING for trial in stored.latest)
     given = drawn(arm.space, rounds_of(ledger), stored, place).point
-    given = given if design is None else design[place]
+    given = given if points is None else points[place]
     if given and not waiting:  # one that waits was enqueued just before a kill
         opened.enqueue_trial(dict(given))
     return opened.ask()
@@ -233,7 +235,6 @@ def ask(ledger: Ledger, arm: Arm, search: int, number: int | None) -> optuna.Tri
 def open_ledger(
     study: Study,
     dataset: DataSet,
-    designs: Mapping[Key, Sequence[Point]],
     storage: BaseStorage,
     store: tracking.Store,
 ) -> Ledger:
@@ -271,4 +272,4 @@ def open_ledger(
         parents = [store.start(experiment, f"study {study.name}", params={}, tags=tags | own)]
     store.tag(parents[0], said.tags)
     tags |= pages.said(said.tags, said.note)
-    return Ledger(study, dataset, searches, designs, store, experiment, parents[0], tags)
+    return Ledger(study, dataset, searches, store, experiment, parents[0], tags)

@@ -189,16 +189,11 @@ def coordinating(study: Study, dataset: DataSet, workers: Workers[W]) -> Iterato
     for arm in study.arms:
         for sample in arm.samples:
             train.check_buildable(typed(sample), dataset)
-    designs = {
-        (arm.name, number): points
-        for arm in study.arms
-        for number in range(1, study.budget.searches + 1)
-        if (points := design(study, arm, number)) is not None
-    }
+        design(study, arm, 1)  # refuses what none of its searches can have
     store = tracking.Store(study.config.tracking.uri, study.config.mlruns_dir)
     check_has_journal(study, store)
     with journal.writing(study.config, study.name) as storage:
-        ledger = open_ledger(study, dataset, designs, storage, store)
+        ledger = open_ledger(study, dataset, storage, store)
         before = max(search.worked for search in ledger.snapshots())
         yield Coordinator(ledger, workers, ready(dataset), before=before)
 

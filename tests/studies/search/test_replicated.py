@@ -77,6 +77,23 @@ def test_fewer_searches_than_there_are_lose_none(digits: DataSet, mlruns: Path) 
     assert gathered(planned(*STUDY), mlruns).trials["search"].nunique() == 2
 
 
+def test_fewer_searches_than_there_are_are_extended_alike_by_designs_too(
+    digits: DataSet, mlruns: Path
+) -> None:
+    qmc = (*STUDY, "sampler=qmc", "study.name=designed")
+    finish(planned(*qmc, *TWICE), digits, mlruns)
+    finish(planned(*qmc, "study.trials=3"), digits, mlruns)
+    finish(planned(*qmc, "study.trials=3", *TWICE, "study.name=whole"), digits, mlruns)
+    points = ["arm", "search", "trial", "optimizer.lr", "optimizer.momentum", "val_accuracy"]
+    one, other = (
+        found.loc[found["phase"] == "search", points].sort_values(points[:3], ignore_index=True)
+        for name in ("designed", "whole")
+        for found in [gathered(planned(*qmc, f"study.name={name}"), mlruns).trials]
+    )
+    assert len(one) == 2 * 2 * 3
+    pd.testing.assert_frame_equal(one, other)
+
+
 def published(study: Study, digits: DataSet, mlruns: Path) -> int:
     """Run a study, publish its answer; the looks its comparisons then count."""
     with opened(study, digits, mlruns) as coordinator:
