@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 
 from studies.analysis.evidence import Evidence
-from studies.analysis.frames import INDEPENDENT, sampler
 from studies.analysis.hyperparameters import LR
 from studies.analysis.statistics import ALPHA
 from studies.analysis.symptoms import renamed, searches, trials
 from studies.analysis.tables import ranked
 from studies.search.search_space import EDGE, Tuned, searched
+from studies.search.tpe import drawn_alone
 
 TOP = 4  # best trials looked at, of all searches together
 GATHERING = 50  # so much rarer must a crowd be where the sampler draws near what was good
@@ -66,11 +66,9 @@ def edges(evidence: Evidence, arm: str) -> Iterator[Edge]:
 
 def _gathers(evidence: Evidence, arm: str) -> bool:
     """Whether trials were drawn near good ones: TPE's are, after its first random ones."""
-    if sampler(evidence, arm) in (*INDEPENDENT, "grid"):
-        return False
-    build = evidence.definitions[arm].get("sampler", {}).get("build", {})
+    recipe, asked = evidence.definitions[arm].get("sampler", {}), evidence.budgets[arm]["trials"]
     each = len(trials(evidence, arm)) / max(1, searches(evidence, arm))
-    return each > int(build.get("n_startup_trials", 0))
+    return each > drawn_alone(recipe, asked)
 
 
 def furthest(evidence: Evidence, same: Sequence[Edge]) -> float:

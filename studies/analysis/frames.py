@@ -11,8 +11,8 @@ import pandas as pd
 from studies.analysis import statistics
 from studies.analysis.evidence import Evidence
 from studies.analysis.tables import best_row, ended
+from studies.search.tpe import INDEPENDENT
 
-INDEPENDENT = ("random", "qmc")  # samplers whose trials don't depend on each other
 EXPECTED, SO_FAR = "expected best", "best so far"
 
 

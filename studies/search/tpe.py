@@ -3,7 +3,7 @@ search it sees a bounded number, so that a suggestion costs no more.
 """
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from heapq import nlargest
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline.errors import check, is_number
 
 GOOD = 25  # trials that TPE models the good side by, of 241 and more (optuna.samplers' gamma)
 LEAST, MOST = 4, 10  # random trials
+INDEPENDENT = ("random", "qmc")  # samplers whose trials don't depend on each other
 SEEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
@@ -77,6 +78,19 @@ def random_trials(share: float, trials: int) -> int:
     Optuna's own number, as what is random in a long search is lost to it.
     """
     return min(MOST, max(LEAST, math.ceil(share * trials)))
+
+
+def drawn_alone(recipe: Mapping[str, Any], trials: int) -> float:
+    """How many of a search's first trials its sampler draws without a look at others; inf of all.
+
+    `recipe` is the sampler's, as its YAML or a stored definition has it, `trials` those asked for.
+    """
+    if recipe.get("name") in (*INDEPENDENT, "grid"):
+        return math.inf
+    build = recipe.get("build", {})
+    if "startup" in build:
+        return random_trials(build["startup"], trials)
+    return float(build.get("n_startup_trials", 0))  # Optuna's own samplers, and studies of before
 
 
 def hull(name: str, span: BaseDistribution, trials: Sequence[FrozenTrial]) -> BaseDistribution:

@@ -18,6 +18,7 @@ from studies.search.arms import Study
 from studies.search.rounds import Round, below, widened
 from studies.search.search_space import EDGE, Space, Tuned
 from studies.search.stored import StoredSearch, by_arm
+from studies.search.tpe import drawn_alone
 
 DIVERGED = 0.25  # of a round's trials, above which rates are capped
 RATE = "optimizer.lr"
@@ -81,7 +82,7 @@ def rules(study: Study) -> Rules:
         spaces={arm.name: arm.space for arm in study.arms},
         epochs={arm.name: max(int(s.trainer.epochs) for s in arm.samples) for arm in study.arms},
         grows=len(lengths) == 1 and "trainer.epochs" not in tuned and len(names) > 1,
-        independent=min(r.get("build", {}).get("n_startup_trials", math.inf) for r in recipes),
+        independent=min(drawn_alone(recipe, budget.trials) for recipe in recipes),
         pairs=[(a, b) for a, b in budget.contrasts] or list(combinations(names, 2)),
     )
 

@@ -16,6 +16,7 @@ from studies.search.search_space import Range
 from studies.search.tpe import TPESampler
 
 DECAY = "optimizer.weight_decay"
+STARTUP = 0.25  # the share of random trials that conf/sampler/tpe.yaml has
 RANGES = {"optimizer.lr": Range(1e-4, 1.0, log=True), DECAY: Range(1e-5, 1e-1, log=True)}
 PROVENANCE = {"data.classes": "10", "data.images": "50000"}
 
@@ -23,7 +24,7 @@ PROVENANCE = {"data.classes": "10", "data.images": "50000"}
 def defined(sampler: str = "random", **more: Any) -> dict[str, Any]:
     """An arm that searches two hyperparameters of SGD, none of which ends naturally."""
     second = {"low": 1e-5, "high": 1e-1, "log": True, "whole": False}
-    build = {"n_startup_trials": 10} if sampler == "tpe" else {}
+    build = {"startup": STARTUP} if sampler == "tpe" else {}
     own = {"sampler": {"name": sampler, "build": build}, f"search_space.{DECAY} (sgd)": second}
     return definition("sgd", LR, **own) | {"data.validation": 0.1} | more
 
@@ -90,7 +91,7 @@ def tpe_searches(
     points, values = [], []
     for _ in range(searches):
         sampler = TPESampler(
-            startup=0.25,
+            startup=STARTUP,
             multivariate=True,
             group=True,
             constant_liar=True,

@@ -1,5 +1,6 @@
 """TPE on a bounded number of trials: which it is shown, and that a short search is Optuna's own."""
 
+import math
 from typing import Any
 
 import optuna
@@ -10,7 +11,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from pipeline.compose import compose
 from pipeline.errors import UserError
-from studies.search.tpe import GOOD, TPESampler, considered, random_trials
+from studies.search.tpe import GOOD, TPESampler, considered, drawn_alone, random_trials
 
 MODEL: dict[str, Any] = {"multivariate": True, "group": True, "constant_liar": True}
 SETTINGS = MODEL | {"startup": 0.25}
@@ -51,6 +52,21 @@ def test_a_quarter_of_the_trials_is_random_but_no_fewer_than_four_and_no_more_th
     trials: int, expected: int
 ) -> None:
     assert random_trials(compose(["sampler=tpe"]).sampler.build.startup, trials) == expected
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        (compose(["sampler=tpe"]).sampler, 6),
+        (compose(["sampler=random"]).sampler, math.inf),
+        (compose(["sampler=qmc"]).sampler, math.inf),
+        (compose(["sampler=grid"]).sampler, math.inf),
+        ({"name": "tpe", "build": {"n_startup_trials": 10}}, 10),  # of a study begun before
+        ({"name": "own", "build": {}}, 0),  # nothing is known of it
+    ],
+)
+def test_trials_drawn_alone_are_those_of_the_samplers_recipe(recipe: Any, expected: float) -> None:
+    assert drawn_alone(recipe, 24) == expected
 
 
 @pytest.mark.parametrize(("trials", "random"), [(12, 4), (24, 6), (40, 10)])
