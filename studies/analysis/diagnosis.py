@@ -164,7 +164,7 @@ def boundary(evidence: Evidence) -> Iterator[Finding]:
     hyperparameter doesn't matter; it fires below 5 %, divided by the number of ranges. Of several
     searches the best two or the best one each, whose median lies in the outer tenth: that
     independent searches agree says more. TPE gathers near whatever was good, so its crowds must be
-    50 times rarer (simulated). The best trial alone in an outer tenth would fire in 20 % of
+    100 times rarer (simulated). The best trial alone in an outer tenth would fire in 20 % of
     irrelevant ranges. Asks for a decade more (log) or twice the width. An override sets a range
     in every arm and for every choice, so it reaches as far as any of them needs and narrows none.
     """

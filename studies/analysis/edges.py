@@ -21,7 +21,7 @@ from studies.search.search_space import EDGE, Tuned, searched
 from studies.search.tpe import drawn_alone
 
 TOP = 4  # best trials looked at, of all searches together
-GATHERING = 50  # so much rarer must a crowd be where the sampler draws near what was good
+GATHERING = 100  # so much rarer must a crowd be where the sampler draws near what was good
 
 
 @dataclass(frozen=True)

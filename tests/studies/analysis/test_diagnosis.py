@@ -73,7 +73,7 @@ def test_the_more_ranges_an_arm_has_the_closer_a_crowd_must_be() -> None:
 
 
 def test_trials_of_tpe_must_crowd_closer_as_it_gathers_near_what_was_good() -> None:
-    """Sums of 0.58 and 0.33 have p = 0.0047 and 0.0005; 0.05/50 is 0.001."""
+    """Sums of 0.58 and 0.33 have p = 0.0047 and 0.0005; 0.05/100 is 0.0005."""
     for lr, samplers in ((0.19, ["random"]), (0.43, ["random", "tpe"])):
         runs = rates(0.6, lr, lr, lr, 0.01)
         for name in ("random", "tpe"):
