@@ -57,7 +57,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Diverged:
-    """A non-finite loss at `step`; the weights are those before the update it would have made."""
+    """A non-finite loss after `step` updates; the weights have gone on since, and are of no use."""
 
     step: int
 

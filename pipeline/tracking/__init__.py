@@ -99,10 +99,11 @@ class Store(Reader):
             self.client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
             if result.error is not None:
                 self.client.log_text(run_id, result.error, "error.txt")
-            with self._scratch() as folder:
-                for name, content in result_files(result).items():
-                    (folder / name).write_bytes(content)
-                    self.client.log_artifact(run_id, str(folder / name))
+            if files := result_files(result):  # none of a search's runs, which are most
+                with self._scratch() as folder:
+                    for name, content in files.items():
+                        (folder / name).write_bytes(content)
+                        self.client.log_artifact(run_id, str(folder / name))
             self.client.set_terminated(run_id, status=STATUS[result.outcome])
 
     def interrupt(self, run_id: str, reason: str) -> None:

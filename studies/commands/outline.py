@@ -64,8 +64,7 @@ def _range(span: Range) -> str:
 
 def _cost(study: Study) -> Iterator[tuple[str, str]]:
     budget = study.budget
-    epochs = {arm.name: max(int(s.trainer.epochs) for s in arm.samples) for arm in study.arms}
-    runs = budget.searches * (budget.trials + budget.finals)
+    epochs, runs = {arm.name: arm.epochs for arm in study.arms}, study.runs
     total = runs * sum(epochs.values())
     each = f"({count(budget.trials, 'trial')} + {count(budget.finals, 'final run')})"
     several = f" × {budget.searches} searches" if budget.searches > 1 else ""
@@ -102,8 +101,7 @@ def _time(study: Study, epochs: dict[str, int], workers: int) -> str:
         if not took.get(kind):
             what = ", ".join(f"{key}={value}" for key, value in zip(ALIKE, kind, strict=True))
             return f"can't be told: no study has been run here with {what}"
-        runs = study.budget.searches * (study.budget.trials + study.budget.finals)
-        seconds += runs * epochs[arm.name] * median(took[kind])
+        seconds += study.runs * epochs[arm.name] * median(took[kind])
     return (
         f"about {duration(seconds / workers)}, by the trials of earlier studies; pruning saves some"
     )

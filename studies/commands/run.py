@@ -98,10 +98,8 @@ def ahead(study: Study) -> int:
     from studies.search import journal
     from studies.search.capacity import pool_size
 
-    budget = study.budget
-    runs = len(study.arms) * budget.searches * (budget.trials + budget.finals)
     begins = study.name not in journal.existing(study.config)
-    return pool_size(study.config.workers, runs) if begins else 0
+    return pool_size(study.config.workers, len(study.arms) * study.runs) if begins else 0
 
 
 def images_of(study: Study) -> DataConfig:

@@ -51,6 +51,11 @@ class Arm:
         policy: DictConfig = max(self.samples, key=lambda s: int(s.trainer.epochs))[name]
         return policy
 
+    @property
+    def epochs(self) -> int:
+        """The most that a run of it has."""
+        return max(int(sample.trainer.epochs) for sample in self.samples)
+
     def definition(self) -> dict[str, Any]:
         """All that makes results of this arm comparable, flat: a change of it is another study."""
         fixed = flat(self.samples[0])
@@ -78,6 +83,11 @@ class Study:
     def budget(self) -> StudyConfig:
         assert self.config.study is not None
         return self.config.study
+
+    @property
+    def runs(self) -> int:
+        """What every arm is planned to have: trials and final runs of all its searches."""
+        return self.budget.searches * (self.budget.trials + self.budget.finals)
 
     @property
     def command(self) -> str:

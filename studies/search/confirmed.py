@@ -78,9 +78,3 @@ def means(trials: Sequence[FrozenTrial], found: Records, epochs: int | None) -> 
             own |= {number: mean} if ran == length(trials[number], None) else {}
     long = {number: mean for number, mean in at_length.items() if as_long(trials[number], epochs)}
     return long or at_length or own
-
-
-def winner(trials: Sequence[FrozenTrial], found: Records, epochs: int | None) -> FrozenTrial | None:
-    """The confirmed trial of the highest mean, the earliest of equals; None without one."""
-    competing = means(trials, found, epochs)
-    return trials[max(competing, key=lambda n: (competing[n], -n))] if competing else None

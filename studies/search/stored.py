@@ -107,8 +107,9 @@ class StoredSearch:
     @cached_property
     def best(self) -> FrozenTrial | None:
         """The winner: of confirmed trials, or the `best` of all where none is confirmed."""
-        winner = confirmed.winner(self.trials, self.confirmations, self.epochs)
-        return winner or best(self.past.best, self.latest)
+        if self.confirmed:
+            return self.trials[max(self.confirmed, key=lambda n: (self.confirmed[n], -n))]
+        return best(self.past.best, self.latest)
 
     @cached_property
     def finals(self) -> dict[int, Mapping[str, Any]]:

@@ -80,7 +80,7 @@ def rules(study: Study) -> Rules:
         trials=budget.trials,
         finals=budget.finals,
         spaces={arm.name: arm.space for arm in study.arms},
-        epochs={arm.name: max(int(s.trainer.epochs) for s in arm.samples) for arm in study.arms},
+        epochs={arm.name: arm.epochs for arm in study.arms},
         grows=len(lengths) == 1 and "trainer.epochs" not in tuned and len(names) > 1,
         independent=min(drawn_alone(recipe, budget.trials) for recipe in recipes),
         pairs=[(a, b) for a, b in budget.contrasts] or list(combinations(names, 2)),
