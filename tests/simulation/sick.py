@@ -9,14 +9,15 @@ import numpy as np
 import optuna
 import pandas as pd
 from building import LR, Row, curve, definition, evidence, final, trial
+from hydra.utils import instantiate
 from surfaces import TEST, VALIDATION, FloatArray
 
+from pipeline.compose import compose
 from studies.analysis.evidence import Evidence
 from studies.search.search_space import Range
-from studies.search.tpe import TPESampler
 
 DECAY = "optimizer.weight_decay"
-STARTUP = 0.25  # the share of random trials that conf/sampler/tpe.yaml has
+TPE = compose(["sampler=tpe"]).sampler
 RANGES = {"optimizer.lr": Range(1e-4, 1.0, log=True), DECAY: Range(1e-5, 1e-1, log=True)}
 PROVENANCE = {"data.classes": "10", "data.images": "50000"}
 
@@ -24,7 +25,7 @@ PROVENANCE = {"data.classes": "10", "data.images": "50000"}
 def defined(sampler: str = "random", **more: Any) -> dict[str, Any]:
     """An arm that searches two hyperparameters of SGD, none of which ends naturally."""
     second = {"low": 1e-5, "high": 1e-1, "log": True, "whole": False}
-    build = {"startup": STARTUP} if sampler == "tpe" else {}
+    build = {"startup": TPE.build.startup} if sampler == "tpe" else {}
     own = {"sampler": {"name": sampler, "build": build}, f"search_space.{DECAY} (sgd)": second}
     return definition("sgd", LR, **own) | {"data.validation": 0.1} | more
 
@@ -90,14 +91,7 @@ def tpe_searches(
     """The same by the project's TPE."""
     points, values = [], []
     for _ in range(searches):
-        sampler = TPESampler(
-            startup=STARTUP,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-            considered=500,
-            seed=int(random.integers(2**31)),
-        )
+        sampler = instantiate(TPE.build)(seed=int(random.integers(2**31)))
         study = optuna.create_study(direction="maximize", sampler=sampler)
         study.set_user_attr("trials", trials)  # what was asked for, as a journal has it
         xs, ys = [], []
