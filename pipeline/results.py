@@ -37,7 +37,9 @@ class Epoch:
     update it took part in; `grad_norm` is the mean over the pass's updates of the gradient's
     Euclidean norm; `lr` that of its last update; `seconds` since the run began, all that goes on
     between epochs included; `train_seconds` training alone. A run that ends by reaching its target
-    (`reached`, False without one) ends within a pass: the record is of its part so far.
+    (`reached`, False without one) ends within a pass: the record is of its part so far. `time` is
+    when it ended, in seconds since 1970; `checkpoint` all that going on from there needs, as
+    `pipeline.checkpoint` writes it, None where nobody will.
     """
 
     epoch: int
@@ -53,6 +55,8 @@ class Epoch:
     train_seconds: float
     images_per_second: float
     reached: bool = False
+    time: float = 0.0
+    checkpoint: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class Result:
     final runs only; `reached` is None where no target was set or it wasn't reached; `internals`
     the figures measured inside the network at a step, where that was asked for; `error` the
     message of a failed run; `objective` what a search maximises, of a complete run; `weights` the
-    best epoch's state dict as torch.save writes it, None in a search.
+    best epoch's state dict as torch.save writes it, None in a search. `time` is when its last epoch
+    ended, in seconds since 1970; None where none did.
     """
 
     outcome: Outcome
@@ -105,6 +110,7 @@ class Result:
     error: str | None = None
     objective: float | None = None
     weights: bytes | None = None
+    time: float | None = None
 
 
 def objective(result: Result, target: float | None) -> float | None:

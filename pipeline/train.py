@@ -8,8 +8,9 @@ import io
 import math
 import time
 from collections.abc import Callable, Generator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ from torch.fx import symbolic_trace
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from pipeline import data, internals, products, trainer
-from pipeline.config import Config, Device
+from pipeline import checkpoint, data, internals, products, trainer
+from pipeline.config import Config, Device, TrainerConfig
 from pipeline.errors import UserError, check
 from pipeline.results import Diverged, Epoch, Outcome, Phase, Reached, Result, objective
 
@@ -45,55 +46,79 @@ def run(
 
 
 def training(
-    config: Config, dataset: data.DataSet, *, phase: Phase = Phase.train
+    config: Config,
+    dataset: data.DataSet,
+    *,
+    phase: Phase = Phase.train,
+    begun: bytes | None = None,
 ) -> Generator[Epoch, bool, Result]:
     """Train once on `dataset`, as `config` says; yields every epoch and returns how it ended.
 
     Sent True, the run ends there as pruned; one that reaches its target on that epoch is complete.
     Outside a search the best epoch's weights (by validation accuracy, the earliest of equals) are
     in the result, and internals measured where asked for. In a final run those weights meet the
-    test set; nothing else ever opens it. The result depends on `config` and the images alone.
-    Raises UserError for settings that can't be built.
+    test set; nothing else ever opens it. The result depends on `config` and the images alone. A
+    study's epochs bring their checkpoints; `begun` is that of an interrupted run, whose epoch is
+    yielded again before those that follow. Raises UserError for settings that can't be built.
     """
-    torch.set_num_threads(config.trainer.threads)
-    device, keeps = pick_device(config.device), phase not in (Phase.search, Phase.confirm)
-    splits = data.search_splits(dataset, config.data)
-    model, batch_size, optimizer, scheduler = assemble(config, dataset, len(splits[0]), device)
-    load = partial(data.Loader, pixels=config.data.pixels, device=device, batch_size=trainer.CHUNK)
-    shuffling = torch.Generator().manual_seed(derived_seed(config.seed, "shuffle"))
-    train = load(splits[0], batch_size=batch_size, generator=shuffling)
-    validation = load(splits[1])
+    keeps = phase not in (Phase.search, Phase.confirm)
     began, result = time.perf_counter(), Result(Outcome.complete, 0, 0, 0.0, None)
-    asked = config.trainer.internals and keeps
-    measure = probe(config, model, optimizer, train, validation) if asked else None
-    inside = [] if measure is None else [(0, measure(None))]
-    state: dict[str, Tensor] = {}
-    for record in trainer.fit(model, optimizer, scheduler, train, validation, config.trainer):
+    start = set_up(config, dataset)
+    state, train, validation = start.state, start.train, start.validation
+    measure = probe(config, start) if config.trainer.internals and keeps else None
+    last, weights = None, dict[str, Tensor]()
+    if begun is not None:  # after the probe, which chose its unit by the first weights
+        last, result, weights = state.restore(begun, result)
+        began -= last.seconds
+    elif measure is not None:
+        result = replace(result, internals=((0, measure(None)),))
+    parts = (state.model, state.optimizer, state.scheduler)
+    records = trainer.fit(*parts, train, validation, config.trainer, last)
+    for record in records if last is None else chain([last], records):
         if isinstance(record, Diverged):
             result = replace(result, outcome=Outcome.diverged, steps=record.step)
             break
         result = followed(result, record, len(train))
-        if keeps and result.best is record:
-            state = {key: value.clone() for key, value in model.state_dict().items()}
-        if measure is not None:
-            inside.append((record.step, measure(record.lr)))
-        if (yield record) and not record.reached:
+        if record is not last:
+            if keeps and result.best is record:
+                weights = {k: tensor.clone() for k, tensor in state.model.state_dict().items()}
+            if measure is not None:
+                inside = (record.step, measure(record.lr))
+                result = replace(result, internals=(*result.internals, inside))
+            if phase is not Phase.train:
+                record = replace(record, checkpoint=state.save(record, result, weights))
+        pruned = yield record
+        if pruned and not record.reached:
             result = replace(result, outcome=Outcome.pruned)
+        if pruned or record.reached:
             break
-    test, weights = None, io.BytesIO()
-    if state:
-        torch.save(state, weights)
-    if state and phase is Phase.final:
-        model.load_state_dict(state)
-        test = trainer.evaluate(model, load(data.test_split(dataset)), config.trainer.loss)
-    return replace(
-        result,
-        seconds=time.perf_counter() - began,
-        test=test,
-        internals=inside,
-        objective=objective(result, config.trainer.target),
-        weights=weights.getvalue() or None,
-    )
+    test = start.load(data.test_split(dataset)) if weights and phase is Phase.final else None
+    result = concluded(result, config.trainer, state.model, weights, test)
+    return replace(result, seconds=time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run before its first update: what changes, its splits, and how others are loaded."""
+
+    state: checkpoint.State
+    train: data.Loader
+    validation: data.Loader
+    load: Callable[[data.Split], data.Loader]
+
+
+def set_up(config: Config, dataset: data.DataSet) -> Start:
+    """Build all that a run trains with; raises UserError for settings that can't be built."""
+    torch.set_num_threads(config.trainer.threads)
+    device = pick_device(config.device)
+    train, validation = data.search_splits(dataset, config.data)
+    model, batch_size, optimizer, scheduler = assemble(config, dataset, len(train), device)
+    load = partial(data.Loader, pixels=config.data.pixels, device=device)
+    shuffling = torch.Generator().manual_seed(derived_seed(config.seed, "shuffle"))
+    state = checkpoint.State(model, optimizer, scheduler, shuffling)
+    whole = partial(load, batch_size=trainer.CHUNK)
+    passes = load(train, batch_size=batch_size, generator=shuffling)
+    return Start(state, passes, whole(validation), whole)
 
 
 def followed(result: Result, epoch: Epoch, train_size: int) -> Result:
@@ -102,22 +127,39 @@ def followed(result: Result, epoch: Epoch, train_size: int) -> Result:
     best = epoch if better else result.best
     took = Reached(epoch.step, epoch.images / train_size, epoch.images, epoch.train_seconds)
     reached = took if epoch.reached else None
-    return replace(result, epochs=epoch.epoch, steps=epoch.step, best=best, reached=reached)
+    result = replace(result, epochs=epoch.epoch, steps=epoch.step, time=epoch.time)
+    return replace(result, best=best, reached=reached)
 
 
-def probe(
-    config: Config,
+def concluded(
+    result: Result,
+    config: TrainerConfig,
     model: nn.Module,
-    optimizer: Optimizer,
-    train: data.Loader,
-    validation: data.Loader,
-) -> Callable[[float | None], dict[str, float]]:
+    weights: dict[str, Tensor],
+    test: data.Loader | None,
+) -> Result:
+    """What a run is worth, with the best epoch's `weights` as a file and on the `test` images.
+
+    Loads the weights into `model` where there are test images.
+    """
+    evaluation, file = None, io.BytesIO()
+    if weights:
+        torch.save(weights, file)
+    if test is not None:
+        model.load_state_dict(weights)
+        evaluation = trainer.evaluate(model, test, config.loss)
+    worth = objective(result, config.target)
+    return replace(result, objective=worth, weights=file.getvalue() or None, test=evaluation)
+
+
+def probe(config: Config, start: Start) -> Callable[[float | None], dict[str, float]]:
     """A measurement of the model's internals, to be taken as often as wanted.
 
     The hidden unit is chosen now and seen on the validation images; minibatches for the gradient
     are the same ones each time, of equal size. It takes the learning rate of the last update, None
     before the first.
     """
+    model, train, validation = start.state.model, start.train, start.validation
     generator = torch.Generator().manual_seed(derived_seed(config.seed, "internals"))
     order = train.rows[torch.randperm(len(train), generator=generator)]
     whole = order[: len(order) // train.batch_size * train.batch_size]
@@ -139,7 +181,7 @@ def probe(
             **internals.percentiles("unit/input", entering[:, unit]),
             **internals.percentiles("unit/output", received[:, unit]),
             **internals.gradient_noise(model, batches, mean_loss),
-            **({} if lr is None else internals.effective_rates(optimizer, lr)),
+            **({} if lr is None else internals.effective_rates(start.state.optimizer, lr)),
         }
 
     return measure
@@ -183,7 +225,7 @@ def predictor(config: Config, dataset: data.DataSet, weights: bytes) -> nn.Modul
     as what it does and not by our name for it: loading needs torch alone.
     """
     network = build_model(config, math.prod(dataset.shape), len(dataset.classes))
-    network.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu"))
+    network.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
     return nn.Sequential(symbolic_trace(data.Scaled(config.data.pixels)), network).eval()
 
 

@@ -42,21 +42,23 @@ def fit(
     train: Loader,
     validation: Loader,
     config: TrainerConfig,
+    begun: Epoch | None = None,
 ) -> Iterator[Epoch | Diverged]:
     """Train `model` in place; yield one record per epoch, with the model as it then is.
 
     The scheduler advances once per update. A non-finite loss ends the run with `Diverged`, which
     counts the updates before it. With a target, validation accuracy is checked `config.checks`
     times an epoch, evenly, or after every update where an epoch has fewer; the run ends where it is
-    reached, its last record that of the part of the epoch so far. Checking changes no weight.
+    reached, its last record that of the part so far. The run goes on from `begun`, to
+    whose state the others have been restored.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     chunk = train.batch_size if has_batchnorm(model) else CHUNK
     updates = math.ceil(len(train) / train.batch_size)  # of an epoch
     checks = min(config.checks, updates)  # 1, at the epoch's end, where there is no target
     check_points = {math.ceil(k * updates / checks) for k in range(1, checks + 1)}
-    meter = Meter()
-    for epoch in range(1, config.epochs + 1):
+    meter = Meter(begun)
+    for epoch in range(meter.epoch + 1, config.epochs + 1):
         model.train()
         meter.start(epoch)
         for update, batch in enumerate(train, 1):
@@ -74,15 +76,13 @@ def fit(
             if update in check_points:  # the epoch's last update always is
                 with meter.paused():
                     held_out = evaluate(model, validation, config.loss)
-                reached = config.target is not None and held_out.accuracy >= config.target
-                if reached:
+                if reached := config.target is not None and held_out.accuracy >= config.target:
                     break
         if not math.isfinite(held_out.loss):
             yield Diverged(meter.step)
             return
-        record = meter.record(lr, held_out, reached)
         with meter.paused():  # what the caller does with a record isn't training
-            yield record
+            yield meter.record(lr, held_out, reached)
         if reached:
             return
 
@@ -149,11 +149,18 @@ def has_batchnorm(model: nn.Module) -> bool:
 
 
 class Meter:
-    """A run's updates, images and seconds so far, and the sums over its current pass."""
+    """A run's updates, images and seconds so far, and the sums over its current pass.
 
-    def __init__(self) -> None:
+    A run that goes on from a record counts from there.
+    """
+
+    def __init__(self, begun: Epoch | None = None) -> None:
+        self.epoch, self.step, self.images = 0, 0, 0
         self.began, self.elsewhere = time.perf_counter(), 0.0
-        self.step, self.images = 0, 0
+        if begun is not None:
+            self.epoch, self.step, self.images = begun.epoch, begun.step, begun.images
+            self.began -= begun.seconds
+            self.elsewhere = begun.seconds - begun.train_seconds
         self._sizes: list[int] = []
         self._figures: list[Tensor] = []
 
@@ -211,4 +218,5 @@ class Meter:
             train_seconds=trained,
             images_per_second=images / (trained - self.pass_began),
             reached=reached,
+            time=time.time(),
         )

@@ -36,6 +36,7 @@ LEAVES = {
     "mistakes": {"config", "errors", "options"},
     "compose": {"config", "errors", "mistakes", "options"},
     "trainer": {"config", "results"},
+    "checkpoint": {"results"},
     "tracking": {"errors", "memory", "results"},
     "data": {"config", "errors"},
 }

@@ -34,12 +34,14 @@ for name in ("mlflow", "alembic"):  # what they would log at length is raised to
 
 STATUS = dict.fromkeys(Outcome, "FINISHED") | {Outcome.failed: "FAILED"}
 Pairs = Mapping[str, Any]
+Figures = Mapping[str, float]
 MEANS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 OF_EPOCHS = ("epoch", "seconds", *MEANS, "lr", "grad_norm")
 SPEED = ("train_seconds", "images_per_second")
 VALIDATION, WEIGHTS = "best/val_accuracy", "weights.pt"
 RIGHT = "test_right.bin"  # of a final run: a byte per test image, 1 where it was right
 OF_BEST = ("val_accuracy", "val_loss", "epoch")
+OF_ENDED = {"outcome", "error"}  # tags that a run has from its end on
 
 
 class Store(Reader):
@@ -86,13 +88,13 @@ class Store(Reader):
         return run_id
 
     def log(self, run_id: str, epoch: Epoch) -> None:
-        """One batched call per epoch, against the step."""
-        self.figures(run_id, epoch_metrics(epoch), epoch.step)
+        """One batched call per epoch, against the step; of one logged before, nothing is new."""
+        self.figures(run_id, epoch_metrics(epoch), epoch.step, epoch.time)
 
     def finish(self, run_id: str, result: Result) -> None:
         """Log the closing figures, the outcome and the weights, and end the run."""
         for step, figures in [*result.internals, (result.steps, result_metrics(result))]:
-            self.figures(run_id, figures, step)
+            self.figures(run_id, figures, step, result.time)
         tags = {"outcome": result.outcome, "epochs": result.epochs, "steps": result.steps}
         tags |= {"seconds": round(result.seconds, 3)}
         with self.errors():
@@ -112,6 +114,13 @@ class Store(Reader):
             self.client.set_tag(run_id, "outcome", Outcome.failed)
             self.client.set_tag(run_id, "error", reason or "interrupted")
             self.client.set_terminated(run_id, status="KILLED")
+
+    def reopen(self, run_id: str) -> None:
+        """Take `interrupt` back, or an end that the journal never heard of: the run goes on."""
+        with self.errors():
+            self.client.update_run(run_id, status="RUNNING")
+            for tag in OF_ENDED & self.client.get_run(run_id).data.tags.keys():
+                self.client.delete_tag(run_id, tag)
 
     def discard(self, run_id: str) -> None:
         """Delete a run that is about to be trained again (MLflow keeps it among the deleted)."""
@@ -139,12 +148,6 @@ class Store(Reader):
         with self.errors():
             self.client.set_terminated(run_id, status="FINISHED")
 
-    def count_test_evaluation(self, run_id: str) -> None:
-        """Note on a final run that the test set was evaluated for it once more."""
-        with self.errors():
-            before = self.client.get_run(run_id).data.tags.get("test_evaluations", "1")
-            self.client.set_tag(run_id, "test_evaluations", str(int(before) + 1))
-
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
         # Not in /tmp, which may be small or in memory: beside the store they end up in.
@@ -152,11 +155,11 @@ class Store(Reader):
         with TemporaryDirectory(dir=self.checkpoints) as folder:
             yield Path(folder)
 
-    def figures(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-        """Log figures of a run at a step."""
+    def figures(self, run_id: str, figures: Figures, step: int, at: float | None = None) -> None:
+        """Log figures of a step; once, however often, `at` the same time (seconds since 1970)."""
         # MLflow gives inf back as 1.797e308: a figure that isn't one is left out instead.
-        now = int(time.time() * 1000)
-        finite = [Metric(k, v, now, step) for k, v in metrics.items() if math.isfinite(v)]
+        when = int(1000 * (time.time() if at is None else at))
+        finite = [Metric(k, v, when, step) for k, v in figures.items() if math.isfinite(v)]
         with self.errors():
             self.client.log_batch(run_id, metrics=finite)
 

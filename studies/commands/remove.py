@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> None:
         if "--yes" not in arguments and not _agreed(said):
             raise UserError("nothing removed")
         store.remove(experiment)
-        shutil.rmtree(folder, ignore_errors=True)
+        for gone in (folder, store.checkpoints / name):
+            shutil.rmtree(gone, ignore_errors=True)
         journal.path(config, name).unlink()
     print(f"removed {said}")
 

@@ -100,7 +100,8 @@ def replay(
 
     result = train.run(config, dataset, phase=Phase(str(phase)), on_epoch=record)
     if phase == Phase.final:
-        store.count_test_evaluation(run_id)
+        times = int(logged.get("tags.test_evaluations", "1"))
+        store.tag(run_id, {"test_evaluations": str(times + 1)})
     for step, closing in [*result.internals, (result.steps, tracking.result_metrics(result))]:
         again |= {(name, step): v for name, v in closing.items()}
     names = {key.removeprefix("metrics.") for key in logged if key.startswith("metrics.")}

@@ -176,11 +176,12 @@ def publish(
     with notice("writing tables and report"):
         from studies.report.conclusion import conclude
         from studies.report.export import exports
+        from studies.search.ledger import write_answer
 
         ledger, config = coordinator.ledger, coordinator.study.config
         folder = exports(config, coordinator.study.name)
         conclusion = conclude(config, ledger.store, coordinator.study.name, folder)
-        ledger.publish(conclusion.files, f"{banner}\n\n{conclusion.answer}")
+        write_answer(ledger, conclusion.files, f"{banner}\n\n{conclusion.answer}")
     if banner:
         screen.print(banner, style="bold red")
     screen.print(summary(conclusion.evidence.arms, screen.width))

@@ -26,10 +26,11 @@ from pipeline.tracking import pages
 from studies.search import journal, picture, rounds
 from studies.search.arms import Arm, Study, check_same_experiment
 from studies.search.asked import Key, open_searches
+from studies.search.checkpoints import Checkpoints
 from studies.search.designs import Point, design
 from studies.search.lost import check_has_runs, study_runs
 from studies.search.past import NOTHING, Past
-from studies.search.progress import Due
+from studies.search.progress import Due, all_due
 from studies.search.rounds import Round, drawn
 from studies.search.search_space import suggest
 from studies.search.stored import StoredArm, StoredSearch, by_arm
@@ -60,8 +61,9 @@ class Ledger:
     """An open study: starts runs, and writes down how they go on and how they end.
 
     `searches` are the Optuna studies by arm and number, `tags` are those of every run, `parent` is
-    the study's own run in MLflow. `pasts` are the trials of every search that were counted before,
-    `designs` the points laid out for it, None where its sampler lays out none.
+    the study's own run in MLflow, `checkpoints` are of runs under way. `pasts` are the trials of
+    every search that were counted before, `designs` the points laid out for it, None where its
+    sampler lays out none.
     """
 
     study: Study
@@ -71,6 +73,7 @@ class Ledger:
     experiment: str
     parent: str
     tags: Mapping[str, str]
+    checkpoints: Checkpoints
     pasts: dict[Key, Past] = field(default_factory=dict)
     designs: dict[Key, Sequence[Point] | None] = field(default_factory=dict)
 
@@ -89,7 +92,9 @@ class Ledger:
         return list(by_arm(self.snapshots()).values())
 
     def start(self, due: Due) -> Job:
-        """Ask for a new trial's point, or take the stored one, and open the run in both books."""
+        """Ask for a new trial's point, or take the stored one, and open the run in both books; one
+        that was lost goes on, as the same run.
+        """
         arm = next(arm for arm in self.study.arms if arm.name == due.arm)
         trial = ask(self, arm, due.search, due.trial) if due.seed is None else None
         due = due if trial is None else replace(due, trial=trial.number)
@@ -116,24 +121,32 @@ class Ledger:
             "suggested": json.dumps(suggested),
             "mlflow.parentRunId": self.parent,
         }
-        run_id = self.store.start(
-            self.experiment,
-            # the number first: the UI shows some twenty characters, and arms may begin alike
-            f"{short} {title(self.study, due)} · {point}",
-            params=flat(composed),
-            tags={**self.tags, **tags},
-            texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
-        )
+        run_id, checkpoint = self.checkpoints.read(due) or (None, None)
+        if run_id is not None:
+            self.store.reopen(run_id)
+        else:
+            run_id = self.store.start(
+                self.experiment,
+                # the number first: the UI shows some twenty characters, and arms may begin alike
+                f"{short} {title(self.study, due)} · {point}",
+                params=flat(composed),
+                tags={**self.tags, **tags},
+                texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
+            )
         if trial is not None:
             journal.begin(trial, overrides, suggested, run_id)
-        task = Task(overrides, self.tags["data.fingerprint"], phase)
+        task = Task(overrides, self.tags["data.fingerprint"], phase, checkpoint)
         said = f"{title(self.study, due)}/{name} · {point}"
-        return Job(
-            due, task, run_id, said, config.trainer.epochs, before, trial, epochs is not None
-        )
+        length, longer = config.trainer.epochs, epochs is not None
+        return Job(due, task, run_id, said, length, before, trial, longer)
 
     def stops(self, job: Job, epoch: Epoch) -> bool:
-        """Write down an epoch; whether the pruner ends the run there."""
+        """Write down an epoch; whether the pruner ends the run there.
+
+        Its checkpoint first: of a run that goes on from there, the epoch is reported again.
+        """
+        if epoch.checkpoint is not None:
+            self.checkpoints.write(job.due, job.run_id, epoch.checkpoint)
         self.store.log(job.run_id, epoch)
         if job.trial is None:
             return False
@@ -144,7 +157,7 @@ class Ledger:
         return journal.stops(job.trial, job.before, epoch.epoch, epoch.val_accuracy, may=may)
 
     def end(self, job: Job, result: Result) -> None:
-        """Write down how a run ended. Killed between the two, it is as if it had never begun."""
+        """Write down how a run ended. Killed between the two, its last epoch is as if it hadn't."""
         self.store.finish(job.run_id, result)
         due, search = job.due, self.searches[job.due.arm, job.due.search]
         if job.trial is not None:
@@ -155,24 +168,31 @@ class Ledger:
                 journal.end_final(search, *ran, job.run_id, result)
             else:
                 journal.end_confirmation(search, *ran, due.epochs, job.run_id, result)
+        self.checkpoints.remove(due)
         own = [self.snapshot(key) for key in self.searches if key[0] == due.arm]
         picture.show(self.store, self.parent, StoredArm(due.arm, own))
 
-    def publish(self, files: Iterable[Path], answer: str) -> None:
-        """Attach tables to the study's run; its note says what was asked and found.
+    def lose(self, job: Job) -> None:
+        """Let a run that can't be heard any more begin again, from its checkpoint if it has one."""
+        if self.checkpoints.read(job.due) is None:
+            self.store.discard(job.run_id)
 
-        Once final runs have met the test set, that is written down as a look at it.
-        """
-        for arm in self.arms():
-            looked = arm.attributes.get("looks", [])
-            if arm.finals and arm.budget not in looked:
-                self.searches[arm.name, 1].set_user_attr("looks", [*looked, arm.budget])
-        self.store.attach(self.parent, files)
-        own, command = self.study.config.tracking.note, tracking.masked(self.study.command)
-        said = (self.study.budget.question, answer, own, f"`{command}`")
-        self.store.tag(self.parent, {pages.NOTE: "\n\n".join(filter(None, said))})
-        picture.complete(self.store, self.parent, self.arms(), self.dataset)
-        self.store.end(self.parent)
+
+def write_answer(ledger: Ledger, files: Iterable[Path], answer: str) -> None:
+    """Attach tables to the study's run; its note says what was asked and found.
+
+    Once final runs have met the test set, that is written down as a look at it.
+    """
+    for arm in ledger.arms():
+        looked = arm.attributes.get("looks", [])
+        if arm.finals and arm.budget not in looked:
+            ledger.searches[arm.name, 1].set_user_attr("looks", [*looked, arm.budget])
+    ledger.store.attach(ledger.parent, files)
+    own, command = ledger.study.config.tracking.note, tracking.masked(ledger.study.command)
+    said = (ledger.study.budget.question, answer, own, f"`{command}`")
+    ledger.store.tag(ledger.parent, {pages.NOTE: "\n\n".join(filter(None, said))})
+    picture.complete(ledger.store, ledger.parent, ledger.arms(), ledger.dataset)
+    ledger.store.end(ledger.parent)
 
 
 def rounds_of(ledger: Ledger) -> list[Round]:
@@ -253,8 +273,12 @@ def open_ledger(
     parents, others = study_runs(store, experiment)
     check_has_runs(study, named, others, store)
     # Of killed processes: runs that were under way, or that ended a moment before the journal was
-    # told. Only this process writes to the study, so they are nobody's; all are trained anew.
-    for run_id in {*others, *parents[1:]} - set(named):
+    # told. Only this process writes to the study, so they are nobody's; those without a checkpoint
+    # are trained anew.
+    checkpoints = Checkpoints(store.checkpoints / study.name)
+    due = all_due(stored, study.final_seeds, study.fresh_seeds)
+    going_on = checkpoints.keep(due, set(others) - set(named))
+    for run_id in {*others, *parents[1:]} - set(named) - going_on:
         store.discard(run_id)
     searches, budget = open_searches(study, definitions, storage, stored), study.budget
     tags = environment() | {
@@ -272,4 +296,4 @@ def open_ledger(
         parents = [store.start(experiment, f"study {study.name}", params={}, tags=tags | own)]
     store.tag(parents[0], said.tags)
     tags |= pages.said(said.tags, said.note)
-    return Ledger(study, dataset, searches, store, experiment, parents[0], tags)
+    return Ledger(study, dataset, searches, store, experiment, parents[0], tags, checkpoints)

@@ -30,7 +30,16 @@ def next_due(
     under_way: Collection[Due],
     fresh: Callable[[int], Sequence[int]] = lambda search: (),
 ) -> Due | None:
-    """What to train next, of what isn't `under_way`; None where nothing is due (yet).
+    """What to train next, of what isn't `under_way`; None where nothing is due (yet)."""
+    return next((run for run in all_due(searches, seeds, fresh) if run not in under_way), None)
+
+
+def all_due(
+    searches: Sequence[StoredSearch],
+    seeds: Callable[[int], Sequence[int]],
+    fresh: Callable[[int], Sequence[int]] = lambda search: (),
+) -> list[Due]:
+    """Every run that may be trained by now, in the order in which they are.
 
     First what was interrupted, so that a resumed search sees what an undisturbed one saw; then a
     new trial of the search that has fewest, so that all advance together; then, once every search
@@ -58,7 +67,7 @@ def next_due(
             for seed in seeds(s.search)
             if seed not in s.finals
         ]
-    return next((run for run in due if run not in under_way), None)
+    return due
 
 
 def to_confirm(search: StoredSearch) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """Runs a study: fills a pool of workers with what is due, takes their reports, writes them down.
 
 The coordinator alone writes to the journal and to MLflow, through the ledger, so workers need no
-locks, and a killed study is one whose interrupted trials are due again, at the same points.
+locks, and a killed study is one whose interrupted runs are due again, from their last epochs on.
 """
 
 import time
@@ -127,7 +127,7 @@ class Coordinator(Generic[W]):
         elif self.losses[due] > LOSSES:
             return self._end(job, Result(Outcome.failed, 0, 0, 0.0, None, error=reason))
         else:
-            self.ledger.store.discard(job.run_id)
+            self.ledger.lose(job)
         return None
 
     @property

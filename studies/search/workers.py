@@ -28,11 +28,12 @@ from pipeline.results import Epoch, Outcome, Phase, Result
 
 @dataclass(frozen=True)
 class Task:
-    """One run to train, on the images of this fingerprint."""
+    """One run to train, on the images of this fingerprint; from its `checkpoint` on, if any."""
 
     overrides: tuple[str, ...]
     fingerprint: str
     phase: Phase
+    checkpoint: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def training(task: Task, dataset: DataSet) -> Generator[Epoch, bool, Result]:
         has = dataset.fingerprint
         check("data.fingerprint", task.fingerprint, task.fingerprint == has, f"this worker's {has}")
         config = typed(compose(task.overrides))
-        return (yield from train.training(config, dataset, phase=task.phase))
+        begun = task.checkpoint
+        return (yield from train.training(config, dataset, phase=task.phase, begun=begun))
     except Exception:
         return Result(Outcome.failed, 0, 0, 0.0, None, error=traceback.format_exc())
 

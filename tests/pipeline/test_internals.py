@@ -298,7 +298,7 @@ def traced(
         epochs: list[Epoch] = []
         config = configured(f"trainer.internals={str(measured).lower()}", *overrides)
         result = train.run(config, digits, on_epoch=noting(epochs), **how)
-        times = {"seconds", "train_seconds", "images_per_second"}
+        times = {"seconds", "train_seconds", "images_per_second", "time", "checkpoint"}
         return result, [{k: v for k, v in asdict(e).items() if k not in times} for e in epochs]
 
     (with_, inside), (without, outside) = once(True), once(False)

@@ -188,7 +188,9 @@ def test_seconds_of_training_are_those_without_the_checks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(
+        trainer, "time", SimpleNamespace(perf_counter=lambda: now, time=lambda: now)
+    )
     accuracies = iter([0.1] * 5 + [0.1, 0.9])
 
     def evaluate(*_: Any, **__: Any) -> Evaluation:
@@ -225,7 +227,7 @@ def test_seconds_of_training_are_those_without_what_goes_on_between_epochs(
         return False
 
     epochs: list[Epoch] = []
-    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=tick))
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=tick, time=tick))
     train.run(configured("trainer.epochs=3"), digits, on_epoch=on_epoch)
     assert [epoch.seconds // 1000 for epoch in epochs] == [0, 1, 2]
     assert all(0 < epoch.train_seconds < 100 for epoch in epochs)

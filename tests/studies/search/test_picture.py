@@ -14,6 +14,7 @@ from pipeline.data import DataSet
 from pipeline.options import options
 from pipeline.tracking import Store
 from studies.search.arms import plan
+from studies.search.ledger import write_answer
 
 STUDY = ("study=quickstart", "data=digits", "trainer.epochs=2", "study.trials=2", "study.finals=2")
 SAID = ("tracking.note='for the class'", "tracking.tags={class: dl-2026}")
@@ -40,7 +41,7 @@ def stages(digits: DataSet, fresh: Callable[[str], Path]) -> Stages:
     for own in (SAID, AGAIN):
         with opened(plan([*STUDY, *own]), digits, mlruns) as coordinator:
             list(coordinator.run())
-            coordinator.ledger.publish([], "an answer")
+            write_answer(coordinator.ledger, [], "an answer")
             rows.append(coordinator.ledger.store.run(coordinator.ledger.parent))
     return Stages(mlruns, *rows)
 
@@ -123,7 +124,7 @@ def test_a_study_whose_old_artifacts_were_cleared_ends_as_ever(
             file.unlink()
         with opened(plan([*STUDY, "study.finals=3"]), digits, tmp_path / "mlruns") as coordinator:
             assert coordinator.missing() == 0
-            coordinator.ledger.publish([], "an answer")
+            write_answer(coordinator.ledger, [], "an answer")
     finally:
         for file, content in kept.items():
             file.write_bytes(content)

@@ -1,0 +1,176 @@
+"""A run that was lost goes on from its last epoch, as the same run in MLflow."""
+
+from collections import Counter
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import InlineWorker, at, finish, logged, opened, planned
+from test_ledger import Kill, Killed
+
+from pipeline import trainer
+from pipeline.data import DataSet
+from pipeline.results import Epoch, Result
+from pipeline.tracking import Store
+from studies.search import checkpoints, journal
+from studies.search.arms import Study
+from studies.search.checkpoints import Checkpoints
+from studies.search.progress import Due
+from studies.search.workers import Lost, Ready
+
+DUE, STATE = Due("plain", 1, 0), b"weights\nand more"
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Checkpoints:
+    kept = Checkpoints(tmp_path / "study")
+    kept.write(DUE, "run", STATE)
+    return kept
+
+
+def test_what_was_written_is_read(saved: Checkpoints) -> None:
+    assert saved.read(DUE) == ("run", STATE)
+    assert [saved.read(Due("plain", 1, other)) for other in (1, None)] == [None, None]
+
+
+def test_a_damaged_checkpoint_is_none(saved: Checkpoints) -> None:
+    (file,) = saved.folder.iterdir()
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:20], whole[:-1] + b"?", b"[1]\n" + STATE, b"\xff" * 9):
+        file.write_bytes(damaged)
+        assert saved.read(DUE) is None
+
+
+def test_another_codes_checkpoint_is_none(
+    saved: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "code_fingerprint", lambda: "f" * 16)
+    assert saved.read(DUE) is None
+
+
+def test_only_runs_that_are_due_and_there_are_kept(saved: Checkpoints) -> None:
+    final, gone = Due("plain", 1, 0, 3), Due("plain", 2, 4)
+    saved.write(final, "final", STATE)
+    saved.write(gone, "gone", STATE)
+    assert saved.keep([DUE, gone], ["run", "final"]) == {"run"}
+    assert [saved.read(each) for each in (final, gone)] == [None, None]
+
+
+def long(epochs: int = 4) -> Study:
+    """One arm: a trial and a final run."""
+    study = planned("study=quickstart", "data=digits", f"trainer.epochs={epochs}", "study.trials=1")
+    budget = replace(study.config.study, finals=1)  # type: ignore[type-var]
+    return replace(study, arms=study.arms[1:], config=replace(study.config, study=budget))
+
+
+def points(mlruns: Path, study: Study) -> dict[str, Counter[int]]:
+    """By run, how often each step has a validation loss and a closing figure."""
+    store, found = Store(None, mlruns), dict[str, Counter[int]]()
+    for name, run in logged(mlruns, study.name).items():
+        for metric in ("val/loss", "best/val_accuracy"):
+            steps = [step for step, _ in store.history(run.info.run_id, metric)]
+            found[f"{name} {metric}"] = Counter(steps)
+    return found
+
+
+class Counting:
+    """Counts the epochs that are trained: the evaluations of the validation split."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.epochs, self.evaluate = 0, trainer.evaluate
+        monkeypatch.setattr(trainer, "evaluate", self)
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.epochs += 1
+        return self.evaluate(*arguments)
+
+
+MOMENTS = {  # and how many evaluations it takes in all: four epochs of two runs and a test
+    "third epoch written, in no book": (Store, "log", 3, False, 9),
+    "third epoch in MLflow alone": (journal, "stops", 3, False, 9),
+    "third epoch in both books": (journal, "stops", 3, True, 9),
+    "last epoch in both books": (journal, "stops", 4, True, 9),
+    "trial ended in MLflow alone": (journal, "end", 1, False, 9),
+    "third epoch not written": (Checkpoints, "write", 3, False, 10),
+    "final run's second epoch in MLflow": (Store, "log", 6, True, 9),
+    "final run ended in MLflow alone": (journal, "end_final", 1, False, 10),  # tested twice
+    "final run ended, its checkpoint there": (Checkpoints, "remove", 2, False, 9),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_goes_on_and_no_point_is_double(
+    moment: str, digits: DataSet, mlruns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *kill, evaluations = MOMENTS[moment]
+    study, trained = long(), Counting(monkeypatch)
+    with pytest.raises(Killed), Kill(*kill):  # type: ignore[arg-type]
+        finish(study, digits, mlruns)
+    finish(study, digits, mlruns)
+    counted = points(mlruns, study)
+    assert {count for steps in counted.values() for count in steps.values()} == {1}
+    assert [len(steps) for steps in counted.values()] == [4, 1, 4, 1]
+    assert trained.epochs == evaluations
+    folder = Store(None, mlruns).checkpoints / study.name
+    assert not any(folder.iterdir())
+    assert {run.info.status for run in logged(mlruns, study.name).values()} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_costs_its_epochs_and_no_more(
+    digits: DataSet, mlruns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, trained = long(), Counting(monkeypatch)
+    with pytest.raises(Killed), Kill(journal, "stops", 3, True):
+        finish(study, digits, mlruns)
+    (file,) = (Store(None, mlruns).checkpoints / study.name).iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+    finish(study, digits, mlruns)
+    assert trained.epochs == 3 + 9
+    assert {count for steps in points(mlruns, study).values() for count in steps.values()} == {1}
+
+
+class Mortal(InlineWorker):
+    """Dies with its third epoch, once; counts its tasks' epochs."""
+
+    died = False
+
+    def receive(self) -> Ready | Epoch | Result | Lost:
+        report = super().receive()
+        if isinstance(report, Epoch) and report.epoch == 3 and not type(self).died:
+            type(self).died = True
+            return Lost("the worker process died (exit code -9)")
+        return report
+
+
+@pytest.mark.slow
+def test_a_run_whose_worker_is_lost_goes_on_from_the_last_epoch_it_reported(
+    digits: DataSet, mlruns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Mortal, "died", False)
+    study, trained = long(), Counting(monkeypatch)
+    finish(study, digits, mlruns, Mortal)
+    assert trained.epochs == 9 + 1  # the epoch that died with it
+    assert {count for steps in points(mlruns, study).values() for count in steps.values()} == {1}
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_is_open_again_while_it_goes_on(digits: DataSet, mlruns: Path) -> None:
+    study = long()
+    with opened(study, digits, mlruns) as coordinator:
+        running: Generator[Any, None, None] = coordinator.run()  # type: ignore[assignment]
+        while not any(epoch == 2 for epoch in coordinator.epochs.values()):
+            next(running)
+        running.close()  # Ctrl-C
+    assert [run.info.status for run in logged(mlruns, study.name).values()] == ["KILLED"]
+    with opened(study, digits, mlruns) as coordinator:
+        running = coordinator.run()  # type: ignore[assignment]
+        while not coordinator.jobs:
+            next(running)
+        (run,) = logged(mlruns, study.name).values()
+        assert run.info.status == "RUNNING" and "outcome" not in run.data.tags
+        assert coordinator.epochs and at(study, mlruns).name == study.name
+        running.close()
