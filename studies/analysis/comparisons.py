@@ -14,7 +14,7 @@ import pandas as pd
 
 from studies.analysis import images, searches, statistics
 from studies.analysis.images import Right
-from studies.analysis.tables import counting_finals, search_means
+from studies.analysis.tables import counting_finals, observations
 
 DIFFERENCE, BETTER = ("difference", "low", "high"), ("p_better", "p_better_low", "p_better_high")
 FIGURES = (*DIFFERENCE, "level", "p_value", "p_holm", *BETTER)
@@ -83,7 +83,10 @@ def _tuned(
     finals: pd.DataFrame, contrasts: Pairs, look: int, right: Mapping[str, Right]
 ) -> list[dict[str, Any]]:
     """Tuned arms, by the mean test accuracies of their searches."""
-    means = {str(arm): search_means(runs) for arm, runs in finals.groupby("arm")}
+    means = {
+        str(arm): observations(runs, "test_accuracy", replicated=True)
+        for arm, runs in finals.groupby("arm")
+    }
     seeds: pd.Series[int] = finals.groupby(["arm", "search"]).size()
     ranked = sorted(means, key=lambda arm: -means[arm].mean())
     asked = [frozenset(pair) for pair in contrasts]

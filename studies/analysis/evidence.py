@@ -25,6 +25,7 @@ from studies.search.rounds import Round, defined, of
 from studies.search.stored import StoredArm
 
 # A column of `curves` or `internals`, and the metric that it holds.
+OF_RUN = ("arm", "search", "seed", "run_id")
 CURVES = {name.replace("/", "_"): name for name in OF_EPOCHS}
 UNIT = [f"{side}_p{percentile}" for side in ("input", "output") for percentile in (15, 50, 85)]
 INTERNALS = {column: f"unit/{column}" for column in UNIT}
@@ -38,7 +39,7 @@ class Evidence:
     """One study as it stands.
 
     `trials`, `arms` and `comparisons` are the tables. `curves` has one row per epoch of every
-    final run that counts (each search's best trial's): arm, seed, run_id, step and the columns of
+    final run that counts (each search's best trial's): those of OF_RUN, step and the columns of
     CURVES, `internals` one per measurement inside the network, with the columns of INTERNALS.
     `journal` is every arm as the journal has it, empty where that is gone. `settings[run_id]` is a
     run's own configuration, flat, as text. `provenance` is one figure per name: commit, versions,
@@ -218,6 +219,6 @@ def _curves(store: Store, finals: pd.DataFrame, metrics: Mapping[str, str]) -> p
         for column, metric in metrics.items():
             for step, value in store.history(str(final.run_id), metric):
                 steps.setdefault(step, {})[column] = value
-        named = {"arm": final.arm, "seed": final.seed, "run_id": final.run_id}
+        named = {name: getattr(final, name) for name in OF_RUN}
         rows += [{**named, "step": step, **values} for step, values in sorted(steps.items())]
-    return pd.DataFrame(rows, columns=["arm", "seed", "run_id", "step", *metrics])
+    return pd.DataFrame(rows, columns=[*OF_RUN, "step", *metrics])

@@ -10,7 +10,7 @@ import pandas as pd
 
 from studies.analysis import statistics
 from studies.analysis.evidence import Evidence
-from studies.analysis.tables import best_row, ended
+from studies.analysis.tables import best_row, ended, observations
 from studies.search.tpe import INDEPENDENT
 
 EXPECTED, SO_FAR = "expected best", "best so far"
@@ -40,22 +40,22 @@ def search_progress(evidence: Evidence) -> pd.DataFrame:
 
 
 def learning(evidence: Evidence, x: Literal["step", "epoch", "seconds"]) -> pd.DataFrame:
-    """Learning curves over final seeds: arm, metric, epoch, x, mean, low, high, seeds.
+    """Learning curves of final runs: arm, metric, epoch, x, mean, low, high, observations.
 
-    `metric` is val_accuracy or train_loss; low and high bound the 95 % t-interval of the mean,
-    empty for one seed. Seeds are joined epoch by epoch and x is their mean there, which for
-    steps and epochs is each seed's own. A seed that diverged is missing from its epoch on; one
-    that failed or still runs altogether.
+    `metric` is val_accuracy or train_loss; low and high bound the 95 % t-interval of the mean over
+    the arm's `observations`, empty for one. Runs are joined epoch by epoch and x is their mean
+    there, which for steps and epochs is each run's own. One that diverged is missing from its epoch
+    on; one that failed or still runs altogether.
     """
     rows = []
     for key, points in final_curves(evidence).groupby(["arm", "epoch"], sort=False):
         arm, epoch = cast("tuple[str, float]", key)
         for metric in ("val_accuracy", "train_loss"):
-            measured = points[points[metric].notna()]
-            over, at = statistics.mean(measured[metric]), measured[x].mean()
-            figures = [over.value, over.low, over.high, len(measured)]
+            values = observations(points, metric, evidence.replicated)
+            at = points.loc[points[metric].notna(), x].mean()
+            figures = [*vars(statistics.mean(values)).values(), len(values)]
             rows.append([arm, metric, int(epoch), at, *figures])
-    columns = ["arm", "metric", "epoch", "x", "mean", "low", "high", "seeds"]
+    columns = ["arm", "metric", "epoch", "x", "mean", "low", "high", "observations"]
     return pd.DataFrame(rows, columns=columns)
 
 

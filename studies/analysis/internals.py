@@ -9,6 +9,7 @@ import pandas as pd
 from studies.analysis import statistics
 from studies.analysis.evidence import Evidence
 from studies.analysis.statistics import Estimate
+from studies.analysis.tables import observations
 
 SIDES = {"input": "input of a hidden unit", "output": "what the output layer gets of it"}
 LEVELS = ("p15", "p50", "p85")
@@ -32,10 +33,10 @@ def percentiles(evidence: Evidence) -> pd.DataFrame:
 def noise(evidence: Evidence) -> pd.DataFrame:
     """The variance of a minibatch's gradient as a multiple of the squared full gradient.
 
-    arm, epochs, mean, low, high (95 % t-interval over final seeds), seeds.
+    arm, epochs, mean, low, high (95 % t-interval over the arm's `observations`, their number last).
     """
     frame = _placed(evidence)
-    return _over_seeds(frame.assign(value=frame["variance"] / frame["full_squared"]), "epochs")
+    return _over(evidence, frame.assign(value=frame["variance"] / frame["full_squared"]), "epochs")
 
 
 def spans(evidence: Evidence) -> pd.DataFrame:
@@ -46,7 +47,7 @@ def spans(evidence: Evidence) -> pd.DataFrame:
 
 
 def drift(evidence: Evidence) -> pd.DataFrame:
-    """How far the input of a typical unit wanders in an epoch: arm, mean, low, high, seeds.
+    """How far the input of a typical unit wanders in an epoch: arm, mean, low, high, observations.
 
     Of a run, the mean over its epochs of |median − the median an epoch before| / (p85 − p15) as
     that was before: by how much of its own width the distribution has moved, whatever its scale.
@@ -55,8 +56,8 @@ def drift(evidence: Evidence) -> pd.DataFrame:
     width = frame["input_p85"] - frame["input_p15"]
     before = frame.assign(width=width).groupby("run_id")[["input_p50", "width"]].shift()
     moved = (frame["input_p50"] - before["input_p50"]).abs() / before["width"]
-    runs = frame.assign(value=moved).groupby(["arm", "run_id"], sort=False)["value"].mean()
-    return _over_seeds(runs.reset_index())
+    by_run = frame.assign(value=moved).groupby(["arm", "search", "run_id"], sort=False)
+    return _over(evidence, by_run["value"].mean().reset_index())
 
 
 def rates(evidence: Evidence) -> pd.DataFrame:
@@ -71,8 +72,9 @@ def rates(evidence: Evidence) -> pd.DataFrame:
 
 
 def variances(evidence: Evidence) -> pd.DataFrame:
-    """A minibatch gradient's variance by batch size: arm, batch_size, when, mean, low, high, seeds.
+    """A minibatch gradient's variance by batch size.
 
+    arm, batch_size, when, mean, low, high, observations.
     `when` is start (before the first update) or end (of training). Without arms whose batch is the
     whole split, and has no noise.
     """
@@ -80,7 +82,7 @@ def variances(evidence: Evidence) -> pd.DataFrame:
     ends = frame.groupby("run_id")["epochs"].transform("max")
     at_end = frame[(frame["epochs"] == ends) & (ends > 0)].assign(when="end")
     both = pd.concat([frame[frame["epochs"] == 0].assign(when="start"), at_end])
-    return _over_seeds(both.assign(value=both["variance"]), "batch_size", "when")
+    return _over(evidence, both.assign(value=both["variance"]), "batch_size", "when")
 
 
 def exponent(evidence: Evidence) -> Estimate:
@@ -106,15 +108,16 @@ def _sized(evidence: Evidence) -> pd.DataFrame:
     return frame.assign(batch_size=sizes)[(frame["variance"] > 0) & (sizes > 0)]
 
 
-def _over_seeds(frame: pd.DataFrame, *keys: str) -> pd.DataFrame:
-    """arm, the keys, and of the final runs' `value`: mean, low, high (95 % t-interval), seeds."""
+def _over(evidence: Evidence, frame: pd.DataFrame, *keys: str) -> pd.DataFrame:
+    """arm, the keys, and of the final runs' `value`: mean, low, high (95 %), observations."""
     known = frame[np.isfinite(frame["value"].astype(float))]
     rows = []
-    for key, values in known.groupby(["arm", *keys], sort=False)["value"]:
-        over = statistics.mean(values)
-        rows.append([*key, over.value, over.low, over.high, len(values)])
-    over_seeds = pd.DataFrame(rows, columns=["arm", *keys, "mean", "low", "high", "seeds"])
-    return over_seeds.astype({"mean": float, "low": float, "high": float})
+    for key, runs in known.groupby(["arm", *keys], sort=False):
+        values = observations(runs, "value", evidence.replicated)
+        rows.append([*key, *vars(statistics.mean(values)).values(), len(values)])
+    columns = ["arm", *keys, "mean", "low", "high", "observations"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype({"mean": float, "low": float, "high": float})
 
 
 def _placed(evidence: Evidence) -> pd.DataFrame:

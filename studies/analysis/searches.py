@@ -82,6 +82,17 @@ def contrasts(
     return found
 
 
+def difference(searches: Mapping[str, npt.ArrayLike], a: str, b: str) -> Estimate:
+    """A − B of two arms' means over their searches, with the 95 % interval of `contrasts`.
+
+    Whatever `searches[arm]` are; an arm without any isn't in there.
+    """
+    y = {arm: np.asarray(values, dtype=np.float64) for arm, values in searches.items()}
+    ours, theirs = (y.get(arm, np.array([])) for arm in (a, b))
+    pooled = min(len(ours), len(theirs)) <= FEW
+    return _interval(ours, theirs, 1 - ALPHA, list(y.values()) if pooled else [], 0.0)[0]
+
+
 def share(look: int) -> float:
     """The share of the 5 % that the `look`-th look at the test set may spend: 0.6, 0.2, 0.1, …
 

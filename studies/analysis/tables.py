@@ -149,8 +149,8 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
         if (best := best_row(runs)) is not None:
             row |= {key: best[key] for key in [*searched, "val_accuracy"]}
         tested = counting_finals(runs).dropna(subset="test_accuracy")
-        means, searched_often = search_means(tested), runs["search"].nunique()
-        mean = statistics.mean(means if searched_often > 1 else tested["test_accuracy"])
+        searched_often = runs["search"].nunique()
+        mean = statistics.mean(observations(tested, "test_accuracy", searched_often > 1))
         row |= {"test_accuracy_mean": mean.value, "searches": searched_often, "finals": len(tested)}
         row |= {"test_accuracy_low": mean.low, "test_accuracy_high": mean.high}
         search = runs[runs["phase"] == Phase.search]
@@ -171,11 +171,15 @@ def counting_finals(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(counting) if counting else trials.iloc[:0]
 
 
-def search_means(finals: pd.DataFrame) -> "pd.Series[float]":
-    """Mean test accuracy of every search of an arm over these final runs of it."""
-    tested = finals.dropna(subset="test_accuracy").astype({"test_accuracy": float})
-    means: pd.Series[float] = tested.groupby("search")["test_accuracy"].mean()
-    return means
+def observations(finals: pd.DataFrame, value: str, replicated: bool) -> "pd.Series[float]":
+    """`value` of an arm's independent observations, of these final runs those that have it.
+
+    They are its searches, each the mean of its own runs, where there are several searches (whose
+    luck all runs of one share), and the runs where there is one.
+    """
+    known = finals.dropna(subset=value).astype({value: float})
+    means: pd.Series[float] = known.groupby("search")[value].mean()
+    return means if replicated else known[value]
 
 
 def best_row(runs: pd.DataFrame) -> "pd.Series[Any] | None":

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from studies.analysis import statistics
+from studies.analysis import searches, statistics
 from studies.analysis.evidence import Evidence
 from studies.analysis.hyperparameters import LR
 from studies.analysis.statistics import Estimate, Scaling
-from studies.analysis.tables import TARGET, ended
+from studies.analysis.tables import TARGET, ended, observations
 
 BATCH_SIZE = "trainer.batch_size"
 # A cost in the table, and where a run keeps it.
@@ -35,10 +35,10 @@ def target(evidence: Evidence) -> float | None:
 def table(evidence: Evidence) -> pd.DataFrame:
     """One row per arm with a complete trial: what its final runs took to reach the target.
 
-    `batch_size` in images; `lr` the best trial's, `lr_highest` of those tried; per cost (steps,
-    epochs, seconds of training without validation) the mean over the final seeds that reached the
-    target with its 95 % t-interval; `reached` of `finals` runs. Without rows where the study has
-    no target.
+    `batch_size` in images; `lr` the best trial's, `lr_highest` of those that its search tried; per
+    cost (steps, epochs, seconds of training without validation) the mean over the final runs that
+    reached the target, with its 95 % t-interval over the arm's `observations`; `reached` of
+    `finals` runs. Without rows where the study has no target.
     """
     measured = [name for cost in COSTS for name in (cost, f"{cost}_low", f"{cost}_high")]
     named = ["study", "arm", "batch_size", "lr", "lr_highest", "target"]
@@ -53,7 +53,7 @@ def table(evidence: Evidence) -> pd.DataFrame:
         row = {"study": evidence.study, "arm": arm, "target": aim, "lr": best.get("optimizer.lr")}
         row |= {"batch_size": _batch_size(evidence, best), "lr_highest": _highest(evidence, best)}
         for cost, column in COSTS.items():
-            over = statistics.mean(reached[column])
+            over = statistics.mean(observations(reached, column, evidence.replicated))
             row |= {cost: over.value, f"{cost}_low": over.low, f"{cost}_high": over.high}
         rows.append(row | {"reached": len(reached), "finals": len(finals)})
     frame = pd.DataFrame(rows, columns=order)
@@ -71,11 +71,13 @@ def _batch_size(evidence: Evidence, best: "pd.Series[Any]") -> float | None:
 
 
 def _highest(evidence: Evidence, best: "pd.Series[Any]") -> float | None:
-    """The highest learning rate tried at the best trial's batch size; None where none is searched.
+    """The highest learning rate that its search tried at the best trial's batch size; None where
+    none is searched.
 
     A rate at which a run diverged was tried too.
     """
-    runs = ended(evidence.trials[evidence.trials["arm"] == best["arm"]])
+    runs = evidence.trials
+    runs = ended(runs[(runs["arm"] == best["arm"]) & (runs["search"] == best["search"])])
     size = evidence.setting(best, BATCH_SIZE)
     own = [evidence.setting(run, BATCH_SIZE) == size for _, run in runs.iterrows()]
     rates = runs[own].get(LR, pd.Series(dtype=float)).dropna()
@@ -110,10 +112,20 @@ def fit(frame: pd.DataFrame) -> Fit:
         return Fit(None, str(error))
 
 
-def paired_ratio(evidence: Evidence, a: str, b: str, cost: str) -> Estimate:
-    """The ratio a / b of a cost on shared seeds: geometric mean and its 95 % t-interval."""
+def ratio(evidence: Evidence, a: str, b: str, cost: str) -> Estimate:
+    """The ratio a / b of a cost: geometric mean and its 95 % t-interval.
+
+    Over shared seeds; of arms searched several times over their searches (`searches.difference`,
+    of logarithms, whose spread arms may well share where that of their costs can't be the same).
+    """
     column = COSTS[cost]
     finals = evidence.finals.dropna(subset=[column])
-    wide = finals.pivot(index="seed", columns="arm", values=column).astype(float)
-    over = statistics.mean(np.log((wide[a] / wide[b]).dropna()))
+    finals = finals.assign(log=np.log(finals[column].astype(float)))
+    if evidence.replicated:
+        arms = finals.groupby("arm")
+        means = {str(arm): observations(runs, "log", replicated=True) for arm, runs in arms}
+        over = searches.difference(means, a, b)
+    else:
+        wide = finals.pivot(index="seed", columns="arm", values="log")
+        over = statistics.mean((wide[a] - wide[b]).dropna())
     return Estimate(*(None if x is None else float(np.exp(x)) for x in vars(over).values()))

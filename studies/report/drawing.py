@@ -41,7 +41,7 @@ def test_accuracy(finals: pd.DataFrame, arms: pd.DataFrame, look: Look) -> Figur
 
 
 def learning(curves: pd.DataFrame, look: Look, x: str, metric: str, label: str) -> Figure:
-    """Mean over final seeds with its 95 % band against `x`; `curves` is `frames.learning(x)`.
+    """Mean with its 95 % band against `x`; `curves` is `frames.learning(x)`.
 
     `metric` is val_accuracy or train_loss, `label` says it on the axis, with its unit.
     """

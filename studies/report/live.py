@@ -44,7 +44,7 @@ def row_id(index: Any) -> str:
 def learning(
     evidence: Evidence, means: Mapping[X, pd.DataFrame], look: Look, metric: str, label: str
 ) -> Live:
-    """Curves of all final seeds, their mean and its 95 % band, by steps, epochs or seconds.
+    """Curves of all final runs, their mean and its 95 % band, by steps, epochs or seconds.
 
     `means` is `frames.learning` by each.
     """

@@ -60,7 +60,7 @@ def _learning(evidence: Evidence, look: Look) -> list[Plot]:
         plot = Plot(
             f"{metric}_by_{x}",
             title,
-            "Mean over the final seeds, with its 95 % band.",
+            f"Mean over the {words.units(evidence.replicated)}, with its 95 % band.",
             f"{label} against {drawing.AXES[x]}; at the end: {at_end}",
             drawing.learning(curves, look, x, metric, label) if len(curves) else None,
             "No final run has logged an epoch.",

@@ -83,6 +83,11 @@ def percent(share: float) -> str:
     return figure(share, ".2f", 100)
 
 
+def units(replicated: bool) -> str:
+    """What the means of an arm's final runs are over."""
+    return "searches" if replicated else "final seeds"
+
+
 def named(rows: pd.DataFrame, value: str, percent: bool = True) -> str:
     """`plain 25.4 %, batchnorm 50.2 %`: a value of every arm that has it."""
     known = rows.dropna(subset=value).set_index("arm")[value]

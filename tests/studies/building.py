@@ -10,14 +10,14 @@ from optuna.trial import FrozenTrial
 from pipeline import results
 from studies.analysis import tables
 from studies.analysis.comparisons import comparisons
-from studies.analysis.evidence import CURVES, INTERNALS, Evidence
+from studies.analysis.evidence import CURVES, INTERNALS, OF_RUN, Evidence
 from studies.search.stored import StoredArm, StoredSearch
 
 Row = dict[str, Any]
 Cost = tuple[float, float, float]  # steps, epochs, seconds
 
 LR = {"low": 1e-4, "high": 1.0, "log": True, "whole": False}
-CURVE = ("arm", "seed", "run_id", "step")
+CURVE = (*OF_RUN, "step")
 AIM = 0.4
 IMAGES = 1000  # what a batch of `full` is in `aiming`
 
@@ -121,7 +121,7 @@ def retrained(finals: Mapping[str, Sequence[float]]) -> list[Row]:
 
 def curve(arm: str, seed: int, val: Sequence[float], loss: Sequence[float] = ()) -> list[Row]:
     """A final run of trial 0: one row per epoch of 10 steps and 2 seconds; training loss falls."""
-    named = {"arm": arm, "seed": seed, "run_id": f"{arm}-0-{seed}"}
+    named = {"arm": arm, "search": 1, "seed": seed, "run_id": f"{arm}-0-{seed}"}
     losses = loss or [1.0] * len(val)
     return [
         {**named, "step": 10 * e, "epoch": float(e), "seconds": 2.0 * e, "train_loss": 1 / e}
@@ -141,7 +141,7 @@ def measured(
     noise = list(variance or [1.0] * len(spans))
     squared = list(full or [1.0] * len(spans))
     return [
-        {"arm": arm, "seed": seed, "run_id": f"{arm}-0-{seed}", "step": 11 * i}
+        {"arm": arm, "search": 1, "seed": seed, "run_id": f"{arm}-0-{seed}", "step": 11 * i}
         | {"input_p15": 10 * seed - s / 2, "input_p50": 10.0 * seed, "input_p85": 10 * seed + s / 2}
         | {"output_p15": 0.0, "output_p50": 0.25 * seed, "output_p85": s}
         | {"variance": v, "full_squared": f}

@@ -135,7 +135,7 @@ def plots(evidence: Evidence, look: Look) -> list[Plot]:
         "gradient_noise",
         "Noise of a minibatch's gradient",
         "Its variance about the full gradient as a multiple of the full gradient's squared "
-        "length; mean over the final seeds, with its 95 % band.",
+        f"length; mean over the {words.units(evidence.replicated)}, with its 95 % band.",
         f"At the end: {last}",
         gradient_noise(noise, look) if noise["mean"].notna().any() else None,
         "No gradient has been measured.",
@@ -154,7 +154,8 @@ def _where_it_applies(evidence: Evidence, look: Look) -> list[Plot]:
             "Noise of the gradient against batch size",
             "Variance of a minibatch's gradient, of independently drawn images: filled before "
             "the first update, where all runs of a seed have the same weights, hollow at the end "
-            "of training. Mean and 95 % interval over final seeds; the line is σ²/B.",
+            "of training. Mean and 95 % interval over "
+            f"{words.units(evidence.replicated)}; the line is σ²/B.",
             f"Variance before the first update: {at_start}",
             gradient_variance(sized, look),
         )
@@ -166,7 +167,7 @@ def _where_it_applies(evidence: Evidence, look: Look) -> list[Plot]:
             "effective_rates",
             "Rates of the weights, by epoch",
             "ε/(√r + δ), what an adaptive optimizer multiplies each weight's gradient by: median "
-            "and 15th to 85th percentile over the weights, median over the final seeds.",
+            "and 15th to 85th percentile over the weights, median over the final runs.",
             f"Median rate at the end: {at_end}",
             effective_rates(rates, look),
         )

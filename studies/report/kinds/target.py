@@ -63,7 +63,7 @@ def answer(evidence: Evidence) -> str:
 
 
 def _compared(evidence: Evidence, aim: str, large: Row, other: Row) -> str:
-    ratio = targets.paired_ratio(evidence, large["arm"], other["arm"], "epochs")
+    ratio = targets.ratio(evidence, large["arm"], other["arm"], "epochs")
     verdict = "shown neither to compensate nor to fall short"
     if ratio.low is not None and ratio.low > 1:
         verdict = "not enough to compensate"
@@ -79,7 +79,7 @@ def _compared(evidence: Evidence, aim: str, large: Row, other: Row) -> str:
 
 def _against_the_first(evidence: Evidence, aim: str, arms: pd.DataFrame) -> str:
     first, others = arms.iloc[0], arms["arm"].iloc[1:]
-    ratios = [targets.paired_ratio(evidence, arm, first["arm"], "steps") for arm in others]
+    ratios = [targets.ratio(evidence, arm, first["arm"], "steps") for arm in others]
     said = [f"{arm} {_estimate(r, ' times')}" for arm, r in zip(others, ratios, strict=True)]
     return (
         f"To reach {aim}, {first['arm']} takes {_took(first)}; of those steps {words.joined(said)}"
@@ -118,8 +118,8 @@ def tables(evidence: Evidence) -> list[Table]:
         reached = {"Reached": Cell(f"{arm['reached']} of {arm['finals']}")}
         rows.append({"Arm": Cell(arm["arm"], arm=True)} | costs | rate | reached)
     note = (
-        "Means over the final runs that reached it, with their 95 % intervals. The comparison "
-        "below is of runs that ended there."
+        "Means over the final runs that reached it, with 95 % intervals over the "
+        f"{words.units(evidence.replicated)}. The comparison below is of runs that ended there."
     )
     return [Table("What the target took", rows, note)] if rows else []
 
@@ -132,7 +132,8 @@ def plots(evidence: Evidence, look: Look) -> list[Plot]:
     assert aim is not None  # applies
     fits = "The line is S_min (1 + B_crit/B)." if fit.scaling else f"{fit.reason}."
     to = f"to {100 * aim:g} % validation accuracy"
-    seeds, alone = "Mean and 95 % interval over final seeds.", "Training alone, without validation."
+    seeds = f"Mean and 95 % interval over {words.units(evidence.replicated)}."
+    alone = "Training alone, without validation."
     asked = [
         ("steps", f"Steps {to}", "weight updates", f"Mean and 95 % interval. {fits}"),
         ("epochs", f"Epochs {to}", "epochs", seeds),
@@ -157,7 +158,7 @@ def plots(evidence: Evidence, look: Look) -> list[Plot]:
 
 
 def by_arm(table: pd.DataFrame, look: Look, value: str, label: str) -> Figure:
-    """A mean over final seeds with its 95 % interval, a row per arm; `table` is `targets.table`."""
+    """A mean with its 95 % interval, a row per arm; `table` is `targets.table`."""
     figure, axes = canvas.row_panel(len(table), label)
     for row, (_, arm) in enumerate(table.iterrows()):
         style, mean = look[arm["arm"]], arm[value]
@@ -173,7 +174,7 @@ def by_arm(table: pd.DataFrame, look: Look, value: str, label: str) -> Figure:
 def against_batch_size(
     table: pd.DataFrame, look: Look, value: str, label: str, scaling: Scaling | None
 ) -> Figure:
-    """A mean over final seeds with its 95 % interval for every batch size, both axes logarithmic.
+    """A mean with its 95 % interval for every batch size, both axes logarithmic.
 
     `table` is `targets.table`; the line through the steps is `scaling`, where there is one.
     """

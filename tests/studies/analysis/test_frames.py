@@ -75,7 +75,7 @@ def test_seeds_are_joined_by_epoch_and_x_is_their_mean(x: Any, at: list[float]) 
     accuracy = points[points["metric"] == "val_accuracy"]
     assert accuracy["x"].tolist() == at
     assert accuracy["mean"].tolist() == pytest.approx([0.25, 0.5])
-    assert accuracy["seeds"].tolist() == [2, 2]  # the failed one isn't in it
+    assert accuracy["observations"].tolist() == [2, 2]  # the failed one isn't in it
     # t(0.975, 1) = 12.706; the mean's standard error is half the difference of two values
     assert accuracy["high"].tolist() == pytest.approx(
         [0.25 + 12.706 * 0.05, 0.5 + 12.706 * 0.1], rel=1e-4
@@ -93,4 +93,4 @@ def test_one_seed_has_a_curve_and_no_interval() -> None:
 def test_a_seed_that_diverged_is_missing_from_its_epoch_on() -> None:
     runs = [trial("a", 0, 0.5), final("a", 0, 1, 0.5), final("a", 0, 2, 0.5, outcome="diverged")]
     given = evidence(runs, curves=[*curve("a", 1, [0.2, 0.4]), *curve("a", 2, [0.3])])
-    assert frames.learning(given, "epoch")["seeds"].tolist() == [2, 2, 1, 1]
+    assert frames.learning(given, "epoch")["observations"].tolist() == [2, 2, 1, 1]

@@ -33,14 +33,14 @@ def test_noise_is_the_mean_over_seeds_of_each_ones_share_with_students_interval(
     """Shares 2/1 and 8/2: mean 3, standard error 1; t(0.975, 1) = 12.706."""
     given = inside(measured("a", 1, [1], [2], [1]), measured("a", 2, [1], [8], [2]))
     (row,) = internals.noise(given).to_dict("records")
-    assert (row["arm"], row["epochs"], row["mean"], row["seeds"]) == ("a", 0, 3, 2)
+    assert (row["arm"], row["epochs"], row["mean"], row["observations"]) == ("a", 0, 3, 2)
     assert (row["low"], row["high"]) == pytest.approx((3 - 12.706, 3 + 12.706), rel=1e-4)
 
 
 def test_a_gradient_of_zero_has_no_noise_to_count() -> None:
     given = inside(measured("a", 1, [1], [0], [0]), measured("a", 2, [1], [8], [2]))
     (row,) = internals.noise(given).to_dict("records")
-    assert (row["mean"], row["seeds"]) == (4, 1)
+    assert (row["mean"], row["observations"]) == (4, 1)
 
 
 def test_a_span_is_the_median_over_seeds_of_the_middle_70_percents_width() -> None:
@@ -61,7 +61,7 @@ def test_drift_is_the_medians_way_in_widths_of_the_epoch_before() -> None:
     mean, half = (0.5 + 0.125) / 2, 12.706 * (0.5 - 0.125) / 2
     found = (row["mean"], row["low"], row["high"])
     assert found == pytest.approx((mean, mean - half, mean + half), rel=1e-4)
-    assert (row["arm"], row["seeds"]) == ("a", 2)
+    assert (row["arm"], row["observations"]) == ("a", 2)
 
 
 def test_a_run_whose_input_has_no_width_has_no_drift_to_count() -> None:
@@ -131,6 +131,6 @@ def test_a_study_that_measured_nothing_has_empty_frames() -> None:
     }
     assert {name: one.empty for name, one in frames.items()} == dict.fromkeys(frames, True)
     assert {"arm", "side", "epochs", "p15", "p50", "p85"} <= set(frames["percentiles"])
-    assert {"arm", "epochs", "mean", "low", "high", "seeds"} == set(frames["noise"])
+    assert {"arm", "epochs", "mean", "low", "high", "observations"} == set(frames["noise"])
     assert {"arm", "epochs", "input"} == set(frames["spans"])
     assert internals.exponent(given).value is None

@@ -143,22 +143,22 @@ def test_a_ratio_is_the_geometric_mean_over_shared_seeds_with_its_t_interval() -
         "a": Aiming(16, [*costs(20, 40, 80, 999), None]),
         "b": Aiming(64, [*costs(10, 10, 10), None, *costs(1)]),
     }
-    found = targets.paired_ratio(aiming(arms), "a", "b", "epochs")
+    found = targets.ratio(aiming(arms), "a", "b", "epochs")
     half = 4.302653 * math.log(2) / math.sqrt(3)
     assert (found.value, found.low, found.high) == pytest.approx(
         (4, 4 * math.exp(-half), 4 * math.exp(half)), rel=1e-6
     )
-    turned = targets.paired_ratio(aiming(arms), "b", "a", "steps")
+    turned = targets.ratio(aiming(arms), "b", "a", "steps")
     assert turned.value == pytest.approx(1 / 4)
 
 
 def test_a_ratio_of_one_shared_seed_has_no_interval_and_of_none_no_value() -> None:
     one = {"a": Aiming(16, costs(20)), "b": Aiming(64, costs(10))}
-    found = targets.paired_ratio(aiming(one), "a", "b", "train_seconds")
+    found = targets.ratio(aiming(one), "a", "b", "train_seconds")
     assert found.value == pytest.approx(2)
     assert (found.low, found.high) == (None, None)
     none = {"a": Aiming(16, [None, *costs(20)]), "b": Aiming(64, [*costs(10), None])}
-    assert targets.paired_ratio(aiming(none), "a", "b", "steps") == Estimate(None)
+    assert targets.ratio(aiming(none), "a", "b", "steps") == Estimate(None)
 
 
 # --- settings that are searched ---
@@ -241,3 +241,41 @@ def test_a_study_that_searches_its_batch_size_picks_the_same_trial_everywhere(
     for run in searched.trials.itertuples():
         ((_, objective),) = store.history(str(run.run_id), "best/objective")
         assert objective == run.objective
+
+
+# --- arms searched several times ---
+
+
+def several(arms: dict[str, list[list[int]]]) -> Any:
+    """Arms of several searches, each with final runs of these steps; batch size 16."""
+    rows: list[Row] = []
+    for arm, found in arms.items():
+        for number, steps in enumerate(found, 1):
+            own = {"search": number, "optimizer.lr": 0.1}
+            rows.append(trial(arm, 0, 0.3, run_id=f"{arm}-{number}", **own))
+            for seed, cost in enumerate(steps, 1000 * number):
+                took = {"target_steps": cost, "target_epochs": cost / 10, "target_seconds": cost}
+                again = own | took | {"run_id": f"{arm}-{number}-{seed}"}
+                rows.append(final(arm, 0, seed, 0.4, **again))
+    definitions = {arm: {"trainer.target": AIM, "trainer.batch_size": 16} for arm in arms}
+    return evidence(rows, definitions=definitions)
+
+
+def test_of_several_searches_each_is_one_observation() -> None:
+    """Means 100, 200, 400 of two runs each: the interval is theirs, and not that of six runs."""
+    searched = {"a": [[90, 110], [150, 250], [400, 400]]}
+    (row,) = targets.table(several(searched)).to_dict("records")
+    half = 4.302653 * 152.7525 / math.sqrt(3)
+    assert [row["steps"], row["steps_high"]] == pytest.approx([700 / 3, 700 / 3 + half], rel=1e-5)
+    assert (row["reached"], row["finals"]) == (6, 6)
+
+
+def test_their_ratio_is_of_geometric_means_over_searches_with_a_spread_shared_by_all_arms() -> None:
+    """Logarithms of a: ln 2, ln 4, ln 8; of b: 0, 0, 0: pooled s² = 2 ln²2 / 4, 4 degrees."""
+    given = several({"a": [[2, 2], [4, 4], [8, 8]], "b": [[1, 1], [1, 1], [1, 1]]})
+    found = targets.ratio(given, "a", "b", "steps")
+    half = 2.776445 * math.sqrt(math.log(2) ** 2 / 2 * (1 / 3 + 1 / 3))  # t(0.975, 4)
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (4, 4 * math.exp(-half), 4 * math.exp(half)), rel=1e-5
+    )
+    assert targets.ratio(given, "a", "c", "steps") == Estimate(None)
