@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: study test check bench simulate ui clean-env
+.PHONY: study test check bench simulate faults lecture ui clean-env
 
 study: .venv/ready          ## run the study `quickstart` and print its result
 	$(BIN)/optstudy run study=quickstart
@@ -23,6 +23,14 @@ bench: .venv/bench          ## measure speed and memory, beside other libraries;
 
 simulate: .venv/ready       ## how often statistics and warnings err; rewrites the tables of docs/method.md
 	$(BIN)/pytest tests/simulation -m simulation -n 2 --timeout 900
+
+faults: .venv/ready         ## kill workers, machines and all, at random moments, and count what is lost
+	$(BIN)/pytest tests/faults -m faults -n 0 -s --timeout 1200
+
+lecture: .venv/ready        ## run every study of docs/lecture.md, about three hours, and fill the page
+	for name in $$(sed -n 's/<!-- study \([a-z0-9_]*\).*/\1/p' docs/lecture.md); do \
+		$(BIN)/optstudy run study=$$name || exit 1; done
+	$(BIN)/python docs/lecture.py
 
 ui: .venv/ready             ## browse every run in MLflow
 	$(BIN)/optstudy ui

@@ -202,7 +202,7 @@ class StudyConfig:
 
 @dataclass
 class Config:
-    """Everything of one run; `workers`, `sampler`, `pruner`, `study` drive studies,
+    """Everything of one run; `workers`, `launcher`, `sampler`, `pruner`, `study` drive studies,
     `settle` where it isn't null in place of the study's own.
 
     `out` (a folder, null for that of the study) and `formats` (a list of names) are those of
@@ -218,6 +218,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sampler: dict[str, Any] = field(default_factory=dict)
     pruner: dict[str, Any] = field(default_factory=dict)
+    launcher: dict[str, Any] = field(default_factory=dict)
     study: StudyConfig | None = None
     settle: bool | None = None
     seed: int = 0

@@ -24,13 +24,13 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2e9:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Slow tests first: a long one at the end would leave the other cores without work.
 
-    Simulations take minutes: they run where `-m simulation` asks for them, and else never.
+    Simulations and faults take minutes: they run where `-m` names them, and else never.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    if "simulation" not in (config.option.markexpr or ""):
-        simulated = [item for item in items if item.get_closest_marker("simulation")]
-        config.hook.pytest_deselected(items=simulated)
-        items[:] = [item for item in items if item not in simulated]
+    for marker in {"simulation", "faults"} - {*(config.option.markexpr or "").split()}:
+        apart = [item for item in items if item.get_closest_marker(marker)]
+        config.hook.pytest_deselected(items=apart)
+        items[:] = [item for item in items if item not in apart]
 
 
 @pytest.fixture(scope="session")

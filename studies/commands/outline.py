@@ -81,7 +81,8 @@ def _cost(study: Study) -> Iterator[tuple[str, str]]:
         trials = sum(len(arm.ended) for arm in stored.values())
         finals = sum(len(arm.finals) for arm in stored.values())
         yield "so far", f"{count(trials, 'trial')} and {count(finals, 'final run')} have ended"
-    workers = pool_size(study.config.workers, runs * len(study.arms))
+    asked = study.config.launcher.get("workers", study.config.workers)
+    workers = pool_size(asked, runs * len(study.arms))
     yield "workers", str(workers)
     yield "time", _time(study, epochs, workers)
 

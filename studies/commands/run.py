@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.utils import instantiate
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -73,11 +74,11 @@ def carry_out(overrides: list[str], screen: Console) -> "tuple[Evidence, list[st
         check_workers(study.config.workers)
     with loading("torch", "mlflow"):  # after all that can be refused at once
         from studies.search.runner import coordinating, failures
-        from studies.search.workers import started_ahead
     study, dataset, banner = with_data(study, images, overrides)
     with ExitStack() as stack:
         with notice("opening the study"):
-            workers = stack.enter_context(started_ahead(dataset, ahead(study)))
+            launched = instantiate(study.config.launcher["build"])(dataset, ahead(study))
+            workers = stack.enter_context(launched)
             coordinator = stack.enter_context(coordinating(study, dataset, workers))
         screen.print(f"[bold]{study.budget.question}[/bold]  (study {study.name})")
         try:
@@ -162,6 +163,9 @@ def view(coordinator: "Coordinator[Any]", width: int, seconds: float, banner: st
         for worker, job in coordinator.jobs.items()
     ]
     running = ", ".join(names[:SHOWN]) or "starting workers …"
+    waited = len(coordinator.pool) - len(coordinator.idle) - len(coordinator.jobs)
+    if names and waited:  # for a machine with room
+        running += f", waiting for {waited} of {count(len(coordinator.pool), 'worker')}"
     running += f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     rounds = [Text(line) for line in rounds_of(arms)]
     parts = [standing(arms, width), *rounds, best_so_far(arms), Text(running, style="dim")]

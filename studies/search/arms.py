@@ -20,7 +20,8 @@ from pipeline.options import options
 from studies.search.search_space import Dimension, Range, Space, Tuned, describe, parse_ranges
 
 # Overrides of these drive the study; all others say what its runs are.
-STUDY_KEYS = ("study", "sampler", "pruner", "tracking", "workers", "mlruns_dir", "seed", "settle")
+STUDY_KEYS = {"study", "sampler", "pruner", "tracking", "launcher", "workers", "mlruns_dir"}
+STUDY_KEYS |= {"seed", "settle"}
 POLICIES = ("sampler", "pruner")
 GIVEN = "given"
 ENDS = ("low", "high", "log", "whole")

@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import struct
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,6 +188,32 @@ def test_a_corrupt_image_is_refused_by_its_path(tmp_path: Path, keep: int) -> No
     corrupt = root / "train" / "dog" / "0003.png"
     corrupt.write_bytes(corrupt.read_bytes()[:keep])
     assert f"{corrupt} can't be read as an image" in refused(root, tmp_path)
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(
+    side: int, tmp_path: Path
+) -> None:
+    """A PNG of a few bytes that says it is that large: decoded, it would take up to 10 GB."""
+    root = write_parts(tmp_path / "pets")
+    size = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    parts = (b"IHDR", size), (b"IDAT", zlib.compress(bytes(10_000))), (b"IEND", b"")
+    bomb = next((root / "train").rglob("*.png"))
+    bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    tracemalloc.start()
+    with pytest.raises(UserError, match=rf"{bomb.name} can't be read .*{side**2} pixels"):
+        data.prepare(folder_config(root, tmp_path / "cache", size=8))
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def test_images_of_two_sizes_are_refused_with_both_paths(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pipeline.tracking import Store
 from studies.analysis.evidence import Evidence, gather
 from studies.search import journal, workers
 from studies.search.arms import Study, plan
+from studies.search.capacity import pool_size
 from studies.search.runner import Coordinator, coordinating
 from studies.search.workers import Lost, Ready, Task
 
@@ -74,6 +75,9 @@ class InlineWorkers:
     dataset: DataSet
     worker: type[InlineWorker] = InlineWorker
     started: list[InlineWorker] = field(default_factory=list)
+
+    def size(self, asked: int | str, runs: int) -> int:
+        return pool_size(asked, runs)
 
     def start(self) -> InlineWorker:
         self.started.append(self.worker(self.dataset))

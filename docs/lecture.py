@@ -1,0 +1,51 @@
+"""Fill docs/lecture.md with what its studies found: `python docs/lecture.py [MLRUNS]`.
+
+Between `<!-- study NAME FIGURE … -->` and `<!-- end -->` goes what NAME's report says of it: its
+answer, its command, its first table, its warnings and these figures, which come to docs/figures.
+All of it is generated; what stands around it is an author's.
+"""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from studies.api import report
+
+DOCS = Path(__file__).parent
+BLOCK = re.compile(r"(<!-- study (\S+)(.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLES = ("What the target took", "Inside the networks", "Arms")  # the first that there is
+
+
+def block(name: str, figures: list[str], mlruns: str) -> str:
+    """A study's part of the document; its figures are copied."""
+    folder = report(name, f"mlruns_dir={mlruns}").parent
+    head, *parts = re.split(r"^## ", (folder / "report.md").read_text(), flags=re.MULTILINE)
+    sections = dict(part.split("\n", 1) for part in parts)
+    _, answer, budget = head.strip().split("\n\n")
+    table = next(sections[title] for title in TABLES if title in sections)
+    rows = "\n".join(line for line in table.splitlines() if line.startswith("|"))
+    warned = re.findall(r"^- \*\*.*$", sections.get("Warnings", ""), flags=re.MULTILINE)
+    said = ["> " + answer.replace("\n", "\n> "), f"`optstudy run study={name}`: {budget}", rows]
+    said += ["What the report warns of:", "\n".join(warned)] if warned else []
+    pictures = re.findall(r"!\[(.*?)\]\((.*?)\.png\)", sections["Figures"])
+    for alt, figure in pictures:
+        if figure in figures:
+            shutil.copy(folder / f"{figure}.png", DOCS / "figures" / f"{name}_{figure}.png")
+            said.append(f"![{alt}](figures/{name}_{figure}.png)")
+    assert {figure for _, figure in pictures} >= {*figures}, f"{name} has no {figures}"
+    return "\n\n".join(said) + "\n"
+
+
+def main(mlruns: str = "mlruns") -> None:
+    """Fill every block of the document."""
+    page = DOCS / "lecture.md"
+    filled = BLOCK.sub(
+        lambda at: at[1] + "\n" + block(at[2], at[3].split(), mlruns) + "\n" + at[4],
+        page.read_text(),
+    )
+    page.write_text(filled)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
