@@ -17,6 +17,9 @@ from pipeline.errors import UserError, check, did_you_mean
 from pipeline.tracking import bulk, pages
 from pipeline.tracking.pages import masked
 
+PLACES = {"experiments": "artifact_location", "runs": "artifact_uri"}  # absolute, in a database
+PLACES |= {"logged_models": "artifact_location"}
+
 
 class Reader:
     """What an MLflow store holds: that of `uri`, else of MLFLOW_TRACKING_URI, else the project's.
@@ -45,6 +48,8 @@ class Reader:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     with FileLock(file.with_suffix(".lock")):
                         create_database(file)
+                if self.local is not None:
+                    follow(file, self.local)
             self.client = MlflowClient(self.uri)
             self.client.search_experiments(max_results=1)
 
@@ -130,6 +135,25 @@ class Reader:
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
             line = masked(str(error).splitlines()[0])
             raise UserError(f"{self.place}: can't be used: {line}") from error
+
+
+def follow(file: Path, folder: Path) -> None:
+    """Point a store that was moved to `folder` at its artifacts, which moved with it.
+
+    MLflow keeps where they are as absolute paths; the ones of this project lie in `artifacts/`.
+    """
+    with closing(sqlite3.connect(file)) as database, database:
+        found = database.execute("SELECT artifact_location FROM experiments").fetchall()
+        places = {
+            place.rpartition("/artifacts/")[0] for (place,) in found if "/artifacts/" in place
+        }
+        for before in places - {f"file://{folder}"}:
+            for table, column in PLACES.items():
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE substr({column}, 1, ?) = ?",
+                    (f"file://{folder}", 1 + len(before), len(before), before),
+                )
 
 
 def create_database(file: Path) -> None:

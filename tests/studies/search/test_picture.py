@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow.pytorch
 import pytest
-from harness import at, curve, gathered, logged, opened
+import torch
+from harness import at, budgeted, curve, finish, gathered, logged, opened
 from mlflow.entities import Run
 
 from pipeline.compose import compose, typed
@@ -128,3 +130,27 @@ def test_a_study_whose_old_artifacts_were_cleared_ends_as_ever(
     finally:
         for file, content in kept.items():
             file.write_bytes(content)
+
+
+def test_a_folder_that_was_moved_still_opens_its_artifacts_and_models(
+    digits: DataSet, mlruns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = budgeted(plan(list(STUDY)), trials=1, finals=1)
+    with opened(study, digits, mlruns) as coordinator:
+        assert list(coordinator.run())
+        write_answer(coordinator.ledger, [], "an answer")
+    moved = mlruns.rename(mlruns.with_name("elsewhere"))
+    run = logged(moved, study.name)["plain/final seed 1"]
+    store = Store(None, moved)
+    assert store.content(run.info.run_id, "weights.pt")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    model = mlflow.pytorch.load_model(f"runs:/{run.info.run_id}/model")
+    assert model(torch.zeros(2, 8, 8, 1, dtype=torch.uint8)).shape == (2, 10)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    more = budgeted(study, trials=1, finals=2)  # and the study goes on there
+    assert [end.partition(" · ")[0] for end in finish(more, digits, moved)] == [
+        "plain/final seed 2",
+        "batchnorm/final seed 2",
+    ]
+    places = [found.info.artifact_uri for found in logged(moved, study.name).values()]
+    assert all(place.startswith(f"file://{moved}/artifacts/") for place in places)
