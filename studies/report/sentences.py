@@ -90,14 +90,15 @@ class Pair:
     @property
     def remark(self) -> str:
         """What interval and test, being different methods, leave to be said of replicated arms."""
-        if self.searches <= FEW or pd.isna(self.p):
+        if self.searches == 1 or pd.isna(self.p):
             return ""
-        agree = "all searches agree"
-        if self.is_decided and self.p_alone <= smallest(self.searches, self.searches):
-            return f"{agree}, and {self.searches} can show no smaller p"
+        test = "exact test" if self.searches > FEW else "t-test"
+        least = smallest(self.searches, self.searches)
+        if self.is_decided and self.searches > FEW and self.p_alone <= least:
+            return f"all searches agree, and {self.searches} can show no smaller p"
         apart = self.low > 0 or self.high < 0
         if not apart and self.p < ALPHA:
-            return "the exact test alone would decide; the interval, which includes 0, doesn't"
+            return f"the {test} alone would decide; the interval, which includes 0, doesn't"
         if apart and self.verdict == "no difference shown":
             return "the interval, which assumes normal means, excludes 0; the exact test doesn't"
         return ""
@@ -207,8 +208,9 @@ def _alike(evidence: Evidence, together: Sequence[Pair]) -> str:
         f"{words.points(each.difference)}{f' ({each.interval})' if each.interval else ''}"
         for each in shown
     ]
-    level = percent(first.level)
-    return f"{said}{words.joined(amounts)} points ({level} % intervals; {_p(together)})"
+    detail = [f"{percent(first.level)} % intervals", _p(together)]
+    detail += [first.remark] if len({each.remark for each in together}) == 1 else []
+    return f"{said}{words.joined(amounts)} points ({'; '.join(filter(None, detail))})"
 
 
 def _p(pairs: Sequence[Pair]) -> str:
