@@ -1,0 +1,111 @@
+"""Kills at random moments: a study ends with its budget and the figures of an undisturbed one."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from harness import logged, optstudy, started
+
+from pipeline.tracking import Store
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
+KILLS = int(os.environ.get("FAULTS_KILLS", "50"))
+TRIALS, FINALS = 8, 3
+BUDGET = (f"study.trials={TRIALS}", f"study.finals={FINALS}", "trainer.epochs=60")
+STUDY = ("study=quickstart", "data=digits", "workers=1", *BUDGET)
+OWN = ("study", "seconds", "run_id")  # what no two studies share
+
+
+def all_of(process: "subprocess.Popen[str]") -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def coordinator(process: "subprocess.Popen[str]") -> None:
+    process.kill()
+
+
+def worker(process: "subprocess.Popen[str]") -> None:
+    """Its worker, or what else it has begun by then; it has to do without."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    if children:
+        os.kill(max(map(int, children)), signal.SIGKILL)
+
+
+def terminated(process: "subprocess.Popen[str]") -> None:
+    process.terminate()
+
+
+def interrupted(process: "subprocess.Popen[str]") -> None:
+    os.killpg(process.pid, signal.SIGINT)
+
+
+KINDS = (all_of, coordinator, worker, terminated, interrupted)
+
+
+def disturbed(folder: Path, name: str, left: int, chance: random.Random) -> Counter[str]:
+    """Run a study to its end, killed at random moments on the way, at most `left` times."""
+    kills: Counter[str] = Counter()
+    while True:
+        process = started(folder, "run", *STUDY, f"study.name={name}")
+        if kills.total() < left:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=chance.uniform(1, 12))
+            if process.poll() is None:
+                kill = chance.choice(KINDS)
+                kill(process)
+                kills[kill.__name__] += 1
+        if ended(process) == 0:
+            return kills
+
+
+def ended(process: "subprocess.Popen[str]") -> int:
+    """The exit status; nothing of the process group is left."""
+    with contextlib.suppress(ValueError):  # it was heard to its end before
+        process.communicate(timeout=300)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+def trials(folder: Path, study: str) -> pd.DataFrame:
+    table = pd.read_csv(folder / f"mlruns/exports/{study}/trials.csv").drop(columns=[*OWN])
+    return table.sort_values(["arm", "phase", "trial", "seed"]).reset_index(drop=True)
+
+
+def twice(folder: Path, study: str) -> int:
+    """Points of a run's history that are there more than once."""
+    store, double = Store(None, folder / "mlruns"), 0
+    for run in logged(folder / "mlruns", study).values():
+        for metric in ("val/loss", "best/val_accuracy"):
+            steps: Any = [step for step, _ in store.history(run.info.run_id, metric)]
+            double += len(steps) - len(set(steps))
+        assert run.info.status == "FINISHED"
+    return double
+
+
+def test_studies_killed_at_random_moments_end_as_if_they_had_not_been(tmp_path: Path) -> None:
+    assert optstudy(tmp_path, "run", *STUDY, "study.name=undisturbed").returncode == 0
+    expected = trials(tmp_path, "undisturbed")
+    chance, kills, studies, began = random.Random(0), Counter[str](), 0, time.monotonic()
+    while kills.total() < KILLS:
+        studies += 1
+        name = f"disturbed-{studies}"
+        kills += disturbed(tmp_path, name, KILLS - kills.total(), chance)
+        found = trials(tmp_path, name)
+        pd.testing.assert_frame_equal(found, expected)
+        assert len(found) == len(logged(tmp_path / "mlruns", name)) == 2 * (TRIALS + FINALS)
+        assert twice(tmp_path, name) == 0
+    said = ", ".join(f"{kind.replace('_', ' ')} {n}" for kind, n in sorted(kills.items()))
+    print(
+        f"\n{kills.total()} kills survived ({said}) by {studies} studies of "
+        f"{2 * (TRIALS + FINALS)} runs in {time.monotonic() - began:.0f} s: "
+        "runs lost 0, runs twice 0, points twice 0"
+    )
