@@ -62,8 +62,11 @@ def main(arguments: list[str]) -> None:
     _check_flags([*flags, *own])
     check_overrides(own, multirun=bool({"-m", "--multirun"} & set(flags)))
     for override in own:
-        if override_key(override).partition(".")[0] == "study":
+        key = override_key(override).partition(".")[0]
+        if key == "study":
             raise UserError(f"{override}: train is one run; a study is optstudy run {override}")
+        if key == "launcher":
+            raise UserError(f"{override}: train runs here; on a cluster does optstudy run study=…")
     if not flags:
         logged_run(compose(own), own)
         return

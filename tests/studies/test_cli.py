@@ -258,6 +258,7 @@ def test_a_failed_trial_is_said_and_the_exit_status_is_1(
         (["train", "adam"], 1, ["adam", "did you mean optimizer=adam"]),
         (["train", "optimizer=sgd,adam"], 1, ["optimizer=sgd,adam", "train -m"]),
         (["train", "study=quickstart"], 1, ["optstudy run study=quickstart"]),
+        (["train", "data=digits", "launcher=ray"], 1, ["launcher=ray", "optstudy run study="]),
         (["train", "--config-name=foo"], 1, ["--config-name=foo", "--config-dir"]),
         (["train", "seed=1", "seed=2"], 1, ["seed=2", "seed=1"]),
         (["data", "data=digit"], 1, ["data=digit", "did you mean digits"]),
