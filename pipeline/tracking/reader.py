@@ -140,12 +140,17 @@ class Reader:
 def follow(file: Path, folder: Path) -> None:
     """Point a store that was moved to `folder` at its artifacts, which moved with it.
 
-    MLflow keeps where they are as absolute paths; the ones of this project lie in `artifacts/`.
+    MLflow keeps where they are as absolute paths. This project's are `artifacts/NAME`, and here if
+    they moved; those that another client put elsewhere are left where they are.
     """
     with closing(sqlite3.connect(file)) as database, database:
-        found = database.execute("SELECT artifact_location FROM experiments").fetchall()
+        found = database.execute("SELECT name, artifact_location FROM experiments").fetchall()
         places = {
-            place.rpartition("/artifacts/")[0] for (place,) in found if "/artifacts/" in place
+            place.removesuffix(f"/artifacts/{name}")
+            for name, place in found
+            if place.startswith("file://")
+            and place.endswith(f"/artifacts/{name}")
+            and (folder / "artifacts" / name).is_dir()
         }
         for before in places - {f"file://{folder}"}:
             for table, column in PLACES.items():

@@ -24,8 +24,8 @@ from studies.search.journal import path, read
 from studies.search.rounds import Round, defined, of
 from studies.search.stored import StoredArm
 
-# A column of `curves` or `internals`, and the metric that it holds.
 OF_RUN = ("arm", "search", "seed", "run_id")
+# A column of `curves` or `internals`, and the metric that it holds.
 CURVES = {name.replace("/", "_"): name for name in OF_EPOCHS}
 UNIT = [f"{side}_p{percentile}" for side in ("input", "output") for percentile in (15, 50, 85)]
 INTERNALS = {column: f"unit/{column}" for column in UNIT}

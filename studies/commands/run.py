@@ -163,10 +163,10 @@ def view(coordinator: "Coordinator[Any]", width: int, seconds: float, banner: st
         for worker, job in coordinator.jobs.items()
     ]
     running = ", ".join(names[:SHOWN]) or "starting workers …"
-    waited = len(coordinator.pool) - len(coordinator.idle) - len(coordinator.jobs)
-    if names and waited:  # for a machine with room
-        running += f", waiting for {waited} of {count(len(coordinator.pool), 'worker')}"
     running += f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    waited = len(coordinator.pool) - len(coordinator.idle) - len(coordinator.jobs)
+    if names and waited:  # for them to start, or for a machine with room
+        running += f"; waiting for {waited} of {count(len(coordinator.pool), 'worker')}"
     rounds = [Text(line) for line in rounds_of(arms)]
     parts = [standing(arms, width), *rounds, best_so_far(arms), Text(running, style="dim")]
     parts = [Text(banner, style="bold red"), *parts] if banner else parts

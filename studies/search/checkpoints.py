@@ -65,7 +65,8 @@ class Checkpoints:
 
     def _file(self, due: Due) -> Path:
         parts = (due.arm, due.search, due.trial, due.seed, due.epochs)
-        return self.folder / f"{'-'.join(str(part) for part in parts if part is not None)}.pt"
+        # A comma, which no arm's name has: two runs never share a file.
+        return self.folder / f"{','.join(str(part) for part in parts if part is not None)}.pt"
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -288,3 +288,20 @@ def test_processes_may_open_a_fresh_store_at_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0] * 2
     store = Store(None, tmp_path)
     assert len(store.runs(store.find_experiment("shared"))) == 2
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["s3://bucket/artifacts/theirs", "file:///elsewhere/artifacts/theirs", "/a/artifacts/b"],
+)
+def test_only_artifacts_that_moved_with_the_store_are_looked_for_here(
+    place: str, mlruns: Path
+) -> None:
+    """Another client of the store may have put its own anywhere."""
+    store = Store(None, mlruns)
+    theirs = store.client.create_experiment("theirs", place)
+    ours = store.experiment("ours")
+    run_id = store.start(ours, "a run", params={}, tags={}, texts={"note.txt": "kept"})
+    moved = Store(None, mlruns.rename(mlruns.with_name("moved")))
+    assert moved.client.get_experiment(theirs).artifact_location == place
+    assert moved.text(run_id, "note.txt") == "kept"

@@ -58,6 +58,14 @@ def test_only_runs_that_are_due_and_there_are_kept(saved: Checkpoints) -> None:
     assert [saved.read(each) for each in (final, gone)] == [None, None]
 
 
+def test_no_two_runs_share_a_file(saved: Checkpoints) -> None:
+    """An arm's name may have a -, as a search's number of its own would."""
+    alike = [Due("a-1", 2, 3), Due("a", 1, 2, 3), Due("a", 1, 2, 3, 4), Due("a-1", 2, 3, 4)]
+    for number, due in enumerate(alike):
+        saved.write(due, str(number), STATE)
+    assert [saved.read(due) for due in alike] == [(str(n), STATE) for n in range(4)]
+
+
 def long(epochs: int = 4) -> Study:
     """One arm: a trial and a final run."""
     study = planned("study=quickstart", "data=digits", f"trainer.epochs={epochs}", "study.trials=1")
