@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+MEASURED = 5000  # minibatches at most: all from 9 images of CIFAR-10 on, a ninth of them online
 PERCENTILES = (15, 50, 85)  # those of Ioffe & Szegedy 2015, figure 1
 SQUARES = ("sum", "square_avg", "exp_avg_sq")  # what torch's AdaGrad, RMSProp and Adam call r
 
@@ -72,16 +73,17 @@ def gradient_noise(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     mean_loss: Callable[[Tensor, Tensor], Tensor],
+    share: float = 1.0,
 ) -> dict[str, float]:
-    """The variance of minibatch gradients g about the full gradient G, over one pass.
+    """The variance of minibatch gradients g about the full gradient G.
 
-    `gradient/full_squared` is ‖G‖², G the mean of g over the pass, which is exact for batches of
-    one size (with BatchNorm the batch's own statistics are part of g). `gradient/variance` is that
-    of independently drawn images, σ²/B: E‖g − G‖² = E‖g‖² − ‖G‖² over the pass, whose k minibatches
-    share no image, times k/(k − 1); 0 where one holds all. `gradient/noise_scale` is
-    B·variance/‖G‖², in images: the batch size at which the two are equal (tr Σ/‖G‖², the simple
-    noise scale of McCandlish et al. 2018).
-    `batches` yields images (B, …) and labels (B,).
+    `batches` yields images (B, …) and labels (B,): k minibatches that share no image, a `share` in
+    (0, 1] of all there are. `gradient/variance` is that of independently drawn images, σ²/B: with
+    ḡ the mean of g, (E‖g‖² − ‖ḡ‖²)·k/(k − 1); 0 where one holds all. `gradient/full_squared` is
+    ‖G‖² = ‖ḡ‖² − (1 − share)·variance/k, as the mean of a sample is too long by its own variance;
+    of all it is exact for batches of one size (with BatchNorm the batch's own statistics are part
+    of g). `gradient/noise_scale` is B·variance/‖G‖², in images: the batch size at which the two are
+    equal (tr Σ/‖G‖², the simple noise scale of McCandlish et al. 2018).
     """
     model = copy.deepcopy(model).train()
     parameters = list(model.parameters())
@@ -93,11 +95,12 @@ def gradient_noise(
             sum_ += gradient
         squares += sum(float(g.double().square().sum()) for g in gradients)
         count, size = count + 1, len(labels)
-    full = sum(float((sum_ / count).square().sum()) for sum_ in total)
+    mean = sum(float((sum_ / count).square().sum()) for sum_ in total)
     if not math.isfinite(squares):  # the squares overflow: nothing is known
         return {}
     shared = count / (count - 1) if count > 1 else 0.0
-    variance = shared * max(0.0, squares / count - full)  # rounding can take it below
+    variance = shared * max(0.0, squares / count - mean)  # rounding can take it below
+    full = max(0.0, mean - (1 - share) * variance / count)
     figures = {"gradient/variance": variance, "gradient/full_squared": full}
     return figures | ({"gradient/noise_scale": size * variance / full} if full > 0 else {})
 

@@ -127,8 +127,14 @@ def followed(result: Result, epoch: Epoch, train_size: int) -> Result:
     best = epoch if better else result.best
     took = Reached(epoch.step, epoch.images / train_size, epoch.images, epoch.train_seconds)
     reached = took if epoch.reached else None
-    result = replace(result, epochs=epoch.epoch, steps=epoch.step, time=epoch.time)
-    return replace(result, best=best, reached=reached)
+    return replace(
+        result,
+        epochs=epoch.epoch,
+        steps=epoch.step,
+        best=best,
+        reached=reached,
+        time=epoch.time,
+    )
 
 
 def concluded(
@@ -156,13 +162,15 @@ def probe(config: Config, start: Start) -> Callable[[float | None], dict[str, fl
     """A measurement of the model's internals, to be taken as often as wanted.
 
     The hidden unit is chosen now and seen on the validation images; minibatches for the gradient
-    are the same ones each time, of equal size. It takes the learning rate of the last update, None
-    before the first.
+    are the same ones each time, of equal size: all of a pass, or as many as are MEASURED.
+    It takes the learning rate of the last update, None before the first.
     """
     model, train, validation = start.state.model, start.train, start.validation
     generator = torch.Generator().manual_seed(derived_seed(config.seed, "internals"))
     order = train.rows[torch.randperm(len(train), generator=generator)]
-    whole = order[: len(order) // train.batch_size * train.batch_size]
+    size = train.batch_size
+    whole = torch.split(order[: len(order) // size * size], size)
+    measured = whole[: internals.MEASURED]
 
     def hidden() -> tuple[Tensor, Tensor]:
         # BatchNorm can't normalise one image, should that be what is left over.
@@ -176,11 +184,11 @@ def probe(config: Config, start: Start) -> Callable[[float | None], dict[str, fl
 
     def measure(lr: float | None) -> dict[str, float]:
         entering, received = hidden()
-        batches = (train.load(rows) for rows in torch.split(whole, train.batch_size))
+        batches = (train.load(rows) for rows in measured)
         return {
             **internals.percentiles("unit/input", entering[:, unit]),
             **internals.percentiles("unit/output", received[:, unit]),
-            **internals.gradient_noise(model, batches, mean_loss),
+            **internals.gradient_noise(model, batches, mean_loss, len(measured) / len(whole)),
             **({} if lr is None else internals.effective_rates(start.state.optimizer, lr)),
         }
 

@@ -208,6 +208,22 @@ def test_the_variance_falls_as_one_over_the_batch_size() -> None:
         assert size * variance(size) == pytest.approx(one, rel=0.15), size
 
 
+def test_a_sample_of_the_minibatches_has_the_noise_of_all_in_the_mean() -> None:
+    # Labels of one class: a full gradient that isn't lost in the noise.
+    pairs = [(images, torch.zeros_like(labels)) for images, labels in batches(60, 1)]
+    model, random = network([4]), torch.Generator().manual_seed(0)
+    whole = internals.gradient_noise(model, pairs, mean_log_loss)
+
+    def sampled() -> dict[str, float]:
+        some = [pairs[i] for i in torch.randperm(60, generator=random)[:20]]
+        return internals.gradient_noise(model, some, mean_log_loss, share=1 / 3)
+
+    samples = [sampled() for _ in range(150)]
+    for name in ("gradient/variance", "gradient/full_squared"):
+        mean = np.mean([sample[name] for sample in samples])
+        assert mean == pytest.approx(whole[name], rel=0.05), name
+
+
 def test_where_the_gradients_cancel_there_is_no_noise_scale() -> None:
     assert slopes(1, -1) == {"gradient/variance": 2.0, "gradient/full_squared": 0.0}
 
@@ -422,20 +438,23 @@ def test_the_full_gradient_is_that_of_the_runs_loss_over_the_training_split(
         assert figures["gradient/full_squared"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_only_whole_minibatches_are_measured(
-    digits: DataSet, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("measured", "share"), [(5000, 1.0), (4, 0.4)])
+def test_only_whole_minibatches_are_measured_and_not_too_many(
+    measured: int, share: float, digits: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[list[int]] = []
+    monkeypatch.setattr(internals, "MEASURED", measured)
     noise = internals.gradient_noise
 
-    def noted(model: nn.Module, given: Any, mean_loss: Any) -> dict[str, float]:
+    def noted(model: nn.Module, given: Any, mean_loss: Any, of: float) -> dict[str, float]:
+        assert of == share
         taken = [(images.clone(), labels) for images, labels in given]
         sizes.append([len(labels) for _, labels in taken])
-        return noise(model, taken, mean_loss)
+        return noise(model, taken, mean_loss, of)
 
     monkeypatch.setattr(internals, "gradient_noise", noted)
     result, _ = one_epoch(digits)
-    assert sizes == [[128] * 10] * 2  # 1295 = 10 · 128 + 15
+    assert sizes == [[128] * min(10, measured)] * 2  # 1295 = 10 · 128 + 15
     for _, figures in result.internals:
         expected = 128 * figures["gradient/variance"] / figures["gradient/full_squared"]
         assert figures["gradient/noise_scale"] == pytest.approx(expected)
