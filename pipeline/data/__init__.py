@@ -6,6 +6,7 @@ file and named by its YAML. Imports no trainer, tracking, MLflow or Optuna.
 """
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def prepare(config: DataConfig, *, download: bool = True) -> DataSet:
     key = hashlib.sha256(f"{cache.FORMAT}\0{config.name}\0{source.signature}".encode())
     folder = Path(config.cache).expanduser().absolute() / key.hexdigest()[:16]
     if not folder.is_dir():
-        cache.build(folder, config.name, source)
+        cache.build(folder, partial(cache.decode, name=config.name, source=source))
     dataset = cache.describe(folder)
     if dataset.repeated:
         share = f"{dataset.repeated} of {dataset.test_size} test images"

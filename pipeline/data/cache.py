@@ -7,7 +7,7 @@ reader; imports pipeline.errors and pipeline.data.source.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +49,11 @@ class DataSet:
     folder: Path
 
 
-def build(folder: Path, name: str, source: Source) -> None:
-    """Decode `source` into `folder`, which appears complete or not at all.
+def build(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill `folder`, which appears complete or not at all.
 
-    Processes that start at once decode once: the others wait. Raises UserError on images that
-    can't be used and where the cache can't be written.
+    Processes that start at once write once: the others wait. Raises UserError where the cache
+    can't be written, and what `write` raises: on images that can't be used.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,8 @@ def build(folder: Path, name: str, source: Source) -> None:
                 shutil.rmtree(leftover, ignore_errors=True)
             with TemporaryDirectory(dir=folder.parent, suffix=".tmp") as making:
                 unfinished = Path(making) / folder.name
-                _write(unfinished, name, source)
+                unfinished.mkdir()
+                write(unfinished)
                 unfinished.rename(folder)
     except OSError as error:  # readers turn theirs into UserError, so it is the cache's own
         raise UserError(
@@ -93,9 +94,9 @@ def reading(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _write(unfinished: Path, name: str, source: Source) -> None:
+def decode(unfinished: Path, name: str, source: Source) -> None:
+    """Write `source`'s images and their description into an empty folder."""
     arrays, content = canonical(source.decode()), hashlib.sha256()
-    unfinished.mkdir()
     for split, part in (("train", arrays.train), ("test", arrays.test)):
         content.update(str(part.images.shape).encode())
         content.update(part.images.data)

@@ -2,8 +2,6 @@
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -125,8 +123,10 @@ def _read_all(folder: Path, paths: list[str], size: int | None) -> npt.NDArray[n
 
 def _read(folder: Path, path: str, size: int | None) -> tuple[npt.NDArray[np.uint8], bool]:
     """One image (height, width, channels), and whether more frames follow; raises UserError."""
+    # A file that would decode to 89 million pixels and more raises what Pillow only warns of.
+    bombs = warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)
     try:
-        with bombs_refused(), Image.open(path) as image:
+        with bombs, Image.open(path) as image:
             mode = image.mode
             if mode.startswith(DEEP) or (size is None and mode not in (*GREY, *COLOUR)):
                 allowed = "8-bit RGB or grey; data.size=N makes RGB of all that has 8 bits"
@@ -139,14 +139,6 @@ def _read(folder: Path, path: str, size: int | None) -> tuple[npt.NDArray[np.uin
         line = f"data.root={folder}: {path} can't be read as an image ({error})"
         raise UserError(line) from error
     return pixels.reshape(*pixels.shape[:2], -1), further
-
-
-@contextmanager
-def bombs_refused() -> Iterator[None]:
-    """A file that would decode to 89 million pixels and more raises what Pillow only warns of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
 
 
 def _words(image: npt.NDArray[np.uint8]) -> str:

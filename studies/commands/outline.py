@@ -81,8 +81,7 @@ def _cost(study: Study) -> Iterator[tuple[str, str]]:
         trials = sum(len(arm.ended) for arm in stored.values())
         finals = sum(len(arm.finals) for arm in stored.values())
         yield "so far", f"{count(trials, 'trial')} and {count(finals, 'final run')} have ended"
-    asked = study.config.launcher.get("workers", study.config.workers)
-    workers = pool_size(asked, runs * len(study.arms))
+    workers = pool_size(study.workers, runs * len(study.arms))
     yield "workers", str(workers)
     yield "time", _time(study, epochs, workers)
 

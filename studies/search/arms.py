@@ -91,6 +91,12 @@ class Study:
         return self.budget.searches * (self.budget.trials + self.budget.finals)
 
     @property
+    def workers(self) -> int | str:
+        """How many are asked for: the launcher's own, or else as many as `workers` says."""
+        asked: int | str = self.config.launcher.get("workers", self.config.workers)
+        return asked
+
+    @property
     def command(self) -> str:
         """The command line that runs, or goes on with, this study."""
         return shlex.join(["optstudy", "run", *self.overrides])

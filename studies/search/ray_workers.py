@@ -13,14 +13,11 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
-from pipeline.data import DataSet
-from pipeline.data.cache import describe
+from pipeline.data import DataSet, cache
 from pipeline.errors import UserError, check, is_number, is_whole
 from pipeline.results import Epoch, Result
 from studies.search.workers import Lost, Ready, Task, ready, training
@@ -88,13 +85,8 @@ class RayWorkers:
     """Actors of the cluster that this process is connected to; `files` are the images' there."""
 
     dataset: DataSet
-    workers: int
     options: Mapping[str, Any]
     files: dict[str, Any] = field(default_factory=dict)
-
-    def size(self, asked: int | str, runs: int) -> int:
-        """As many as `launcher.workers`, whatever this machine bears; never more than runs."""
-        return max(1, min(self.workers, runs))
 
     def start(self) -> RayWorker:
         import ray
@@ -127,7 +119,8 @@ def connected(
     num_cpus: int,
     num_gpus: float,
 ) -> Iterator[RayWorkers]:
-    """Workers on a cluster, for the time of the block; none is started `ahead`.
+    """Workers on a cluster, for the time of the block; none is started `ahead`, and how many of the
+    `workers` are, its user decides.
 
     Raises UserError for settings that aren't allowed, a cluster that doesn't answer, and actors
     that no machine of it could ever hold.
@@ -151,7 +144,7 @@ def connected(
     try:
         options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_restarts": 0}
         check_room(ray.nodes(), num_cpus, num_gpus)
-        yield RayWorkers(dataset, workers, options)
+        yield RayWorkers(dataset, options)
     finally:
         ray.shutdown()
 
@@ -201,24 +194,20 @@ def handlers_kept() -> Iterator[None]:
 def here(dataset: DataSet, files: Mapping[str, Any]) -> DataSet:
     """The data set as this machine has it: where the coordinator has it, or fetched once.
 
-    A folder of the machine's own, named by fingerprint, appears complete or not at all; the arrays
-    in it are mapped into memory as everywhere.
+    A cache of the machine's own, named by fingerprint, mapped into memory as everywhere.
     """
     import ray
 
     try:
-        if describe(dataset.folder).fingerprint == dataset.fingerprint:
+        if cache.describe(dataset.folder).fingerprint == dataset.fingerprint:
             return dataset  # the same machine, or a shared disk
     except UserError:
         pass
+
+    def fetch(unfinished: Path) -> None:
+        for name, content in files.items():
+            ray.get(content).tofile(unfinished / name)
+
     folder = Path.home() / ".cache" / "optstudy" / dataset.fingerprint
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not folder.is_dir():
-            with TemporaryDirectory(dir=folder.parent) as making:
-                unfinished = Path(making) / folder.name
-                unfinished.mkdir()
-                for name, content in files.items():
-                    ray.get(content).tofile(unfinished / name)
-                unfinished.rename(folder)
+    cache.build(folder, fetch)
     return replace(dataset, folder=folder)

@@ -22,6 +22,7 @@ from pipeline.results import Epoch, Outcome, Result
 from studies.search import journal
 from studies.search.arms import Study
 from studies.search.asked import advance, clock, cut
+from studies.search.capacity import pool_size
 from studies.search.designs import design
 from studies.search.ledger import Job, Ledger, open_ledger, title
 from studies.search.lost import check_has_journal
@@ -65,7 +66,7 @@ class Coordinator(Generic[W]):
     def run(self) -> Iterator[Ended | None]:
         """Search, then the final runs; yields each run that ended, and None twice a second."""
         self._watch_the_clock()
-        size = self.workers.size(self.study.config.workers, self.missing())
+        size = pool_size(self.study.workers, self.missing())
         try:
             while self.jobs or self._next_due() is not None:
                 self._fill(size)

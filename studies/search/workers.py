@@ -24,7 +24,6 @@ from pipeline.data import DataSet
 from pipeline.environment import code_fingerprint
 from pipeline.errors import check
 from pipeline.results import Epoch, Outcome, Phase, Result
-from studies.search.capacity import pool_size
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,8 @@ W = TypeVar("W", bound=Worker)
 
 
 class Workers(Protocol[W]):
-    """A kind of worker: starts one more, and knows which have something to say within a time.
+    """A kind of worker: starts one more, and knows which have something to say within a time."""
 
-    `size` is how many there shall be for so many runs, where `workers` was asked for.
-    """
-
-    def size(self, asked: int | str, runs: int) -> int: ...
     def start(self) -> W: ...
     def reporting(self, workers: Sequence[W], timeout: float) -> list[W]: ...
 
@@ -123,9 +118,6 @@ class LocalWorkers:
 
     dataset: DataSet
     ahead: list[LocalWorker] = field(default_factory=list)
-
-    def size(self, asked: int | str, runs: int) -> int:
-        return pool_size(asked, runs)
 
     def start(self) -> LocalWorker:
         return self.ahead.pop() if self.ahead else LocalWorker(self.dataset)

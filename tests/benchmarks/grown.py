@@ -27,7 +27,6 @@ from pipeline.data import DataSet
 from pipeline.results import Epoch, Evaluation, Outcome, Phase, Result
 from studies.search import journal, workers
 from studies.search.arms import Study
-from studies.search.capacity import pool_size
 from studies.search.runner import coordinating
 from studies.search.search_space import suggest
 from studies.search.workers import Ready, Task
@@ -97,9 +96,6 @@ class Inventors:
     """Makes them."""
 
     dataset: DataSet
-
-    def size(self, asked: int | str, runs: int) -> int:
-        return pool_size(asked, runs)
 
     def start(self) -> Inventor:
         return Inventor(self.dataset)

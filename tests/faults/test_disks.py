@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from harness import logged, one_line, optstudy
+from harness import exported, logged, one_line, optstudy
 
 pytestmark = [
     pytest.mark.faults,
@@ -52,17 +52,10 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_done(disk: Path, tmp_path: 
         assert "Traceback" not in ran.stderr, ran.stderr
         failed, left = failed + 1, int(left * 1.6)
     assert failed >= 5
-    table = pd.read_csv(disk / "exports/quickstart/trials.csv")
+    table = exported(disk, "quickstart")
     assert len(table) == len(logged(disk, "quickstart")) == 2 * (3 + 2)
     again = optstudy(tmp_path, "run", *STUDY, "study.name=undisturbed")
     assert again.returncode == 0
-    expected = pd.read_csv(disk / "exports/undisturbed/trials.csv")
-    pd.testing.assert_frame_equal(compared(table), compared(expected))
+    pd.testing.assert_frame_equal(table, exported(disk, "undisturbed"))
     room = f"{left // 1000} kB"
     print(f"\nfull disk: {failed} times, with room for {room} at last; runs lost 0, twice 0")
-
-
-def compared(table: pd.DataFrame) -> pd.DataFrame:
-    """What no two studies share aside."""
-    table = table.drop(columns=["study", "seconds", "run_id"])
-    return table.sort_values(["arm", "phase", "trial", "seed"]).reset_index(drop=True)

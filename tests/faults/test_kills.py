@@ -8,20 +8,16 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-from harness import logged, optstudy, started
-
-from pipeline.tracking import Store
+from harness import exported, logged, optstudy, points, started
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 KILLS = int(os.environ.get("FAULTS_KILLS", "50"))
 TRIALS, FINALS = 8, 3
 BUDGET = (f"study.trials={TRIALS}", f"study.finals={FINALS}", "trainer.epochs=60")
 STUDY = ("study=quickstart", "data=digits", "workers=1", *BUDGET)
-OWN = ("study", "seconds", "run_id")  # what no two studies share
 
 
 def all_of(process: "subprocess.Popen[str]") -> None:
@@ -75,34 +71,21 @@ def ended(process: "subprocess.Popen[str]") -> int:
     return process.wait()
 
 
-def trials(folder: Path, study: str) -> pd.DataFrame:
-    table = pd.read_csv(folder / f"mlruns/exports/{study}/trials.csv").drop(columns=[*OWN])
-    return table.sort_values(["arm", "phase", "trial", "seed"]).reset_index(drop=True)
-
-
-def twice(folder: Path, study: str) -> int:
-    """Points of a run's history that are there more than once."""
-    store, double = Store(None, folder / "mlruns"), 0
-    for run in logged(folder / "mlruns", study).values():
-        for metric in ("val/loss", "best/val_accuracy"):
-            steps: Any = [step for step, _ in store.history(run.info.run_id, metric)]
-            double += len(steps) - len(set(steps))
-        assert run.info.status == "FINISHED"
-    return double
-
-
 def test_studies_killed_at_random_moments_end_as_if_they_had_not_been(tmp_path: Path) -> None:
     assert optstudy(tmp_path, "run", *STUDY, "study.name=undisturbed").returncode == 0
-    expected = trials(tmp_path, "undisturbed")
+    mlruns = tmp_path / "mlruns"
+    expected = exported(mlruns, "undisturbed")
     chance, kills, studies, began = random.Random(0), Counter[str](), 0, time.monotonic()
     while kills.total() < KILLS:
         studies += 1
         name = f"disturbed-{studies}"
         kills += disturbed(tmp_path, name, KILLS - kills.total(), chance)
-        found = trials(tmp_path, name)
+        found, runs = exported(mlruns, name), logged(mlruns, name)
         pd.testing.assert_frame_equal(found, expected)
-        assert len(found) == len(logged(tmp_path / "mlruns", name)) == 2 * (TRIALS + FINALS)
-        assert twice(tmp_path, name) == 0
+        assert len(found) == len(runs) == 2 * (TRIALS + FINALS)
+        assert {run.info.status for run in runs.values()} == {"FINISHED"}
+        counts = (n for steps in points(mlruns, name).values() for n in steps.values())
+        assert set(counts) == {1}  # no point of a curve is there twice
     said = ", ".join(f"{kind.replace('_', ' ')} {n}" for kind, n in sorted(kills.items()))
     print(
         f"\n{kills.total()} kills survived ({said}) by {studies} studies of "

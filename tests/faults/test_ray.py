@@ -8,18 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from harness import environment, optstudy
+from harness import environment, exported, optstudy
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 BUDGET = ("trainer.epochs=40", "study.trials=4", "study.finals=2")
 STUDY = ("study=quickstart", "data=digits", "sampler=random", "pruner=none", *BUDGET)
-OWN = ("study", "seconds", "run_id")  # what no two studies share
 APART = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
-
-
-def trials(folder: Path, study: str) -> pd.DataFrame:
-    table = pd.read_csv(folder / f"mlruns/exports/{study}/trials.csv").drop(columns=[*OWN])
-    return table.sort_values(["arm", "phase", "trial", "seed"]).reset_index(drop=True)
 
 
 @pytest.mark.skipif(
@@ -39,8 +33,9 @@ def test_a_cluster_that_loses_a_node_gives_the_trials_of_one_machine(tmp_path: P
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "KILLED a node" in ran.stdout
-    pd.testing.assert_frame_equal(trials(tmp_path, "local"), trials(tmp_path, "ray"))
-    assert len(trials(tmp_path, "ray")) == 2 * (4 + 2)
+    here, there = (exported(tmp_path / "mlruns", study) for study in ("local", "ray"))
+    pd.testing.assert_frame_equal(here, there)
+    assert len(there) == 2 * (4 + 2)
     # The second node, which doesn't see this one's cache, had fetched the images.
     (fetched,) = [f for f in (tmp_path / ".cache/optstudy").iterdir() if f.is_dir()]
     assert {file.suffix for file in fetched.iterdir()} == {".npy", ".json"}

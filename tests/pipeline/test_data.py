@@ -14,7 +14,6 @@ from recording import config_of
 from pipeline import data
 from pipeline.config import DataConfig
 from pipeline.data import DataSet, cache, digits
-from pipeline.data.source import Source
 from pipeline.errors import UserError
 from pipeline.options import options
 
@@ -134,8 +133,7 @@ def test_processes_that_start_at_once_share_one_cache(tmp_path: Path, dataset: D
 
 
 def test_a_cache_that_another_process_finished_is_not_decoded_again(dataset: DataSet) -> None:
-    never = Source("", "", lambda: pytest.fail("decoded again"))
-    cache.build(dataset.folder, "digits", never)
+    cache.build(dataset.folder, lambda folder: pytest.fail("decoded again"))
 
 
 def test_what_a_killed_writer_left_is_removed_and_never_read(

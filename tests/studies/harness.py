@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from mlflow.entities import Run
@@ -22,7 +24,6 @@ from pipeline.tracking import Store
 from studies.analysis.evidence import Evidence, gather
 from studies.search import journal, workers
 from studies.search.arms import Study, plan
-from studies.search.capacity import pool_size
 from studies.search.runner import Coordinator, coordinating
 from studies.search.workers import Lost, Ready, Task
 
@@ -68,6 +69,20 @@ class InlineWorker:
         self.stopped = True
 
 
+class Mortal(InlineWorker):
+    """Dies with its `epoch`-th epoch, as long as `deaths` are left."""
+
+    deaths, epoch = 0, 1
+
+    def receive(self) -> Ready | Epoch | Result | Lost:
+        report = super().receive()
+        dies = isinstance(report, Epoch) and report.epoch == self.epoch and self.deaths
+        if not dies:
+            return report
+        type(self).deaths -= 1
+        return Lost("the worker process died (exit code -9)")
+
+
 @dataclass
 class InlineWorkers:
     """Makes them; `started` are all it made."""
@@ -75,9 +90,6 @@ class InlineWorkers:
     dataset: DataSet
     worker: type[InlineWorker] = InlineWorker
     started: list[InlineWorker] = field(default_factory=list)
-
-    def size(self, asked: int | str, runs: int) -> int:
-        return pool_size(asked, runs)
 
     def start(self) -> InlineWorker:
         self.started.append(self.worker(self.dataset))
@@ -166,6 +178,23 @@ def curve(mlruns: Path, run: Run, metric: str = "val/loss") -> list[float]:
     """A metric of every epoch, by step."""
     history = Store(None, mlruns).client.get_metric_history(run.info.run_id, metric)
     return [point.value for point in sorted(history, key=lambda point: point.step)]
+
+
+def points(mlruns: Path, study: str) -> dict[str, Counter[int]]:
+    """By run, how often each step has a validation loss and a closing figure."""
+    store, found = Store(None, mlruns), dict[str, Counter[int]]()
+    for name, run in logged(mlruns, study).items():
+        for metric in ("val/loss", "best/val_accuracy"):
+            steps = [step for step, _ in store.history(run.info.run_id, metric)]
+            found[f"{name} {metric}"] = Counter(steps)
+    return found
+
+
+def exported(mlruns: Path, study: str) -> pd.DataFrame:
+    """The exported trials table, what no two studies share aside."""
+    table = pd.read_csv(mlruns / f"exports/{study}/trials.csv")
+    table = table.drop(columns=["study", "seconds", "run_id"])
+    return table.sort_values(["arm", "phase", "trial", "seed"]).reset_index(drop=True)
 
 
 def command(*arguments: str) -> list[str]:

@@ -1,24 +1,21 @@
 """A run that was lost goes on from its last epoch, as the same run in MLflow."""
 
-from collections import Counter
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import InlineWorker, at, finish, logged, opened, planned
+from harness import Mortal, budgeted, finish, logged, opened, planned, points
 from test_ledger import Kill, Killed
 
 from pipeline import trainer
 from pipeline.data import DataSet
-from pipeline.results import Epoch, Result
 from pipeline.tracking import Store
 from studies.search import checkpoints, journal
 from studies.search.arms import Study
 from studies.search.checkpoints import Checkpoints
 from studies.search.progress import Due
-from studies.search.workers import Lost, Ready
 
 DUE, STATE = Due("plain", 1, 0), b"weights\nand more"
 
@@ -66,21 +63,10 @@ def test_no_two_runs_share_a_file(saved: Checkpoints) -> None:
     assert [saved.read(due) for due in alike] == [(str(n), STATE) for n in range(4)]
 
 
-def long(epochs: int = 4) -> Study:
-    """One arm: a trial and a final run."""
-    study = planned("study=quickstart", "data=digits", f"trainer.epochs={epochs}", "study.trials=1")
-    budget = replace(study.config.study, finals=1)  # type: ignore[type-var]
-    return replace(study, arms=study.arms[1:], config=replace(study.config, study=budget))
-
-
-def points(mlruns: Path, study: Study) -> dict[str, Counter[int]]:
-    """By run, how often each step has a validation loss and a closing figure."""
-    store, found = Store(None, mlruns), dict[str, Counter[int]]()
-    for name, run in logged(mlruns, study.name).items():
-        for metric in ("val/loss", "best/val_accuracy"):
-            steps = [step for step, _ in store.history(run.info.run_id, metric)]
-            found[f"{name} {metric}"] = Counter(steps)
-    return found
+def long() -> Study:
+    """One arm: a trial and a final run, of four epochs."""
+    study = planned("study=quickstart", "data=digits", "trainer.epochs=4")
+    return replace(budgeted(study, trials=1, finals=1), arms=study.arms[1:])
 
 
 class Counting:
@@ -118,7 +104,7 @@ def test_a_killed_run_goes_on_and_no_point_is_double(
     with pytest.raises(Killed), Kill(*kill):  # type: ignore[arg-type]
         finish(study, digits, mlruns)
     finish(study, digits, mlruns)
-    counted = points(mlruns, study)
+    counted = points(mlruns, study.name)
     assert {count for steps in counted.values() for count in steps.values()} == {1}
     assert [len(steps) for steps in counted.values()] == [4, 1, 4, 1]
     assert trained.epochs == evaluations
@@ -138,31 +124,23 @@ def test_a_damaged_checkpoint_costs_its_epochs_and_no_more(
     file.write_bytes(file.read_bytes()[:-100])
     finish(study, digits, mlruns)
     assert trained.epochs == 3 + 9
-    assert {count for steps in points(mlruns, study).values() for count in steps.values()} == {1}
-
-
-class Mortal(InlineWorker):
-    """Dies with its third epoch, once; counts its tasks' epochs."""
-
-    died = False
-
-    def receive(self) -> Ready | Epoch | Result | Lost:
-        report = super().receive()
-        if isinstance(report, Epoch) and report.epoch == 3 and not type(self).died:
-            type(self).died = True
-            return Lost("the worker process died (exit code -9)")
-        return report
+    assert {count for steps in points(mlruns, study.name).values() for count in steps.values()} == {
+        1
+    }
 
 
 @pytest.mark.slow
 def test_a_run_whose_worker_is_lost_goes_on_from_the_last_epoch_it_reported(
     digits: DataSet, mlruns: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Mortal, "died", False)
+    monkeypatch.setattr(Mortal, "deaths", 1)
+    monkeypatch.setattr(Mortal, "epoch", 3)
     study, trained = long(), Counting(monkeypatch)
     finish(study, digits, mlruns, Mortal)
     assert trained.epochs == 9 + 1  # the epoch that died with it
-    assert {count for steps in points(mlruns, study).values() for count in steps.values()} == {1}
+    assert {count for steps in points(mlruns, study.name).values() for count in steps.values()} == {
+        1
+    }
 
 
 @pytest.mark.slow
@@ -180,5 +158,5 @@ def test_an_interrupted_run_is_open_again_while_it_goes_on(digits: DataSet, mlru
             next(running)
         (run,) = logged(mlruns, study.name).values()
         assert run.info.status == "RUNNING" and "outcome" not in run.data.tags
-        assert coordinator.epochs and at(study, mlruns).name == study.name
-        running.close()
+        assert list(running)  # and to its end
+    assert {run.info.status for run in logged(mlruns, study.name).values()} == {"FINISHED"}

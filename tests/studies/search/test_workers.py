@@ -5,7 +5,17 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import InlineWorker, budgeted, finish, gathered, one_line, opened, planned, trials
+from harness import (
+    InlineWorker,
+    Mortal,
+    budgeted,
+    finish,
+    gathered,
+    one_line,
+    opened,
+    planned,
+    trials,
+)
 from optuna.trial import TrialState
 
 from pipeline.data import DataSet
@@ -59,19 +69,6 @@ def test_other_images_than_the_tasks_are_a_failed_run(digits: DataSet) -> None:
 )
 def test_a_pool_is_never_larger_than_its_work(asked: int | str, runs: int, size: int) -> None:
     assert pool_size(asked, runs) == size
-
-
-class Mortal(InlineWorker):
-    """Dies after its first epoch, as long as `deaths` are left; `heard` says if that was told."""
-
-    deaths, heard = 0, False
-
-    def receive(self) -> Ready | Epoch | Result | Lost:
-        report = super().receive()
-        if not isinstance(report, Epoch) or type(self).deaths == 0:
-            return report
-        type(self).deaths -= 1
-        return Lost("the worker process died (exit code -9)")
 
 
 @pytest.mark.parametrize("deaths", [1, LOSSES])
