@@ -1,8 +1,8 @@
-"""Fill docs/lecture.md with what its studies found: `python docs/lecture.py [MLRUNS]`.
+"""Fill docs/lecture.md with what its studies found: `python docs/lecture.py [MLRUNS [NAME …]]`.
 
 Between `<!-- study NAME FIGURE … -->` and `<!-- end -->` goes what NAME's report says of it: its
 answer, its command, its first table, its warnings and these figures, which come to docs/figures.
-All of it is generated; what stands around it is an author's.
+All of it is generated; what stands around it is an author's. With names, theirs alone are filled.
 """
 
 import re
@@ -37,14 +37,16 @@ def block(name: str, figures: list[str], mlruns: str) -> str:
     return "\n\n".join(said) + "\n"
 
 
-def main(mlruns: str = "mlruns") -> None:
-    """Fill every block of the document."""
+def main(mlruns: str = "mlruns", *names: str) -> None:
+    """Fill every block of the document, or those of some studies."""
+
+    def filled(at: re.Match[str]) -> str:
+        if names and at[2] not in names:
+            return at[0]
+        return f"{at[1]}\n{block(at[2], at[3].split(), mlruns)}\n{at[4]}"
+
     page = DOCS / "lecture.md"
-    filled = BLOCK.sub(
-        lambda at: at[1] + "\n" + block(at[2], at[3].split(), mlruns) + "\n" + at[4],
-        page.read_text(),
-    )
-    page.write_text(filled)
+    page.write_text(BLOCK.sub(filled, page.read_text()))
 
 
 if __name__ == "__main__":

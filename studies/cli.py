@@ -21,13 +21,14 @@ optstudy: hyperparameter studies that settle questions
   optstudy compare study=[a,b]     the arms of two studies with one another
   optstudy replay RUN_ID           train a logged run again and compare
   optstudy remove study=batchnorm  a study and its runs, after a question
+  optstudy sync study=batchnorm    send what a tracking server has missed of it
   optstudy ui                      browse every run in MLflow
   optstudy completion bash         words that Tab completes, for bash, zsh and fish
 
 optstudy VERB --help says what a verb takes, with examples."""
 VERBS = (
     *("data", "train", "run", "status", "export", "report", "compare", "replay", "remove"),
-    *("ui", "completion"),
+    *("sync", "ui", "completion"),
 )
 
 

@@ -117,7 +117,7 @@ def test_the_loop_and_the_models_know_no_framework_around_them() -> None:
 
 
 def test_tracking_alone_imports_mlflow() -> None:
-    files = ("__init__", "bulk", "models", "pages", "reader")
+    files = ("__init__", "bulk", "copies", "mirror", "models", "pages", "reader")
     assert importing("mlflow") == {f"pipeline/tracking/{file}.py" for file in files}
 
 

@@ -8,8 +8,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -162,6 +162,17 @@ class Store(Reader):
         finite = [Metric(k, v, when, step) for k, v in figures.items() if math.isfinite(v)]
         with self.errors():
             self.client.log_batch(run_id, metrics=finite)
+
+
+def mirrored(
+    store: Reader, name: str, say: Callable[[str], None], only: Set[str] | None = None
+) -> AbstractContextManager[None]:
+    """Send an experiment to the store's tracking server, if it has one (`mirror.mirroring`)."""
+    if store.server is None:
+        return nullcontext()
+    from pipeline.tracking.mirror import mirroring  # imports more of MLflow
+
+    return mirroring(store, name, say, only)
 
 
 def epoch_metrics(epoch: Epoch) -> dict[str, float]:

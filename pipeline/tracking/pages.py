@@ -9,7 +9,8 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag
 from mlflow.utils.mlflow_tags import (
@@ -23,6 +24,8 @@ from mlflow.utils.mlflow_tags import (
 
 NOTE = MLFLOW_RUN_NOTE
 VIEW = "optstudy"
+OF_RUN = "optstudy.run_id"  # of a copy: its original's
+SERVED = "optstudy.served"  # of an experiment: where a tracking server shows its copy
 # MLflow opens an experiment on its pages for GenAI unless the address says otherwise; older ones
 # went by the experiment's tag.
 TRAINING = "workflowType=machine_learning"
@@ -36,6 +39,31 @@ def of_runs(experiment: Experiment) -> str:
     """The address, after the server's, of an experiment's runs, with its columns if it has any."""
     view = f"&viewStateShareKey={VIEW}" if _view_key() in experiment.tags else ""
     return f"#/experiments/{experiment.experiment_id}/runs?{TRAINING}{view}"
+
+
+class Pages(NamedTuple):
+    """Where a study's `runs` are shown, and a single `run`, whose id takes the place of {run}."""
+
+    runs: str
+    run: str
+
+
+def of_study(experiment: Experiment | None, served: str, server: str | None) -> Pages:
+    """Those of a UI that serves the store at an address, or of a tracking `server` that has copies;
+    of None all studies.
+
+    A server that hasn't answered yet shows what studies it has, while runs are in the UI here.
+    """
+    own = None if server is None else masked(server).rstrip("/")
+    if experiment is None:
+        return Pages(f"{own or served}/{ALL}", "")
+    here = f"{served}/#/experiments/{experiment.experiment_id}/runs/{{run}}"
+    if own is None:
+        return Pages(f"{served}/{of_runs(experiment)}", here)
+    there = experiment.tags.get(SERVED, "")
+    if not there.startswith(f"{own}/"):
+        return Pages(f"{own}/{ALL}", here)
+    return Pages(there, f"{there}&searchFilter={quote(copy_of('{run}'), safe='{}')}")
 
 
 def tags(arms: Iterable[str]) -> dict[str, str]:
@@ -86,6 +114,11 @@ def datasets(tags: Mapping[str, str], params: Mapping[str, Any]) -> list[Dataset
         DatasetInput(Dataset(called, digest, "local", where), [InputTag(MLFLOW_DATASET_CONTEXT, c)])
         for c, called in contexts.items()
     ]
+
+
+def copy_of(run_id: str) -> str:
+    """The filter that finds a run's copy on a tracking server."""
+    return f"tags.`{OF_RUN}` = '{run_id}'"
 
 
 def _view_key() -> str:

@@ -17,27 +17,31 @@ from pipeline.errors import UserError, check, did_you_mean
 from pipeline.tracking import bulk, pages
 from pipeline.tracking.pages import masked
 
+SERVERS = ("http://", "https://", "databricks")
 PLACES = {"experiments": "artifact_location", "runs": "artifact_uri"}  # absolute, in a database
 PLACES |= {"logged_models": "artifact_location"}
 
 
 class Reader:
-    """What an MLflow store holds: that of `uri`, else of MLFLOW_TRACKING_URI, else the project's.
+    """What an MLflow store holds: the project's own, or the database that `uri` names, or else
+    MLFLOW_TRACKING_URI.
 
-    The project's own is a SQLite file in `mlruns_dir`. A SQLite store that isn't there is made
-    under a lock, since processes that open a fresh database at once destroy it; or, with
-    `make=False`, refused. Raises UserError where the store can't be reached or written.
+    The project's own is a SQLite file in `mlruns_dir`. It is that too where a tracking server is
+    named, which is sent copies (`mirror`): `server` then is its address. A SQLite store that isn't
+    there is made under a lock, since processes that open a fresh database at once destroy it; or,
+    with `make=False`, refused. Raises UserError where the store can't be reached or written.
     """
 
     def __init__(self, uri: str | None, mlruns_dir: str | Path, *, make: bool = True) -> None:
         folder, variable = Path(mlruns_dir).resolve(), os.environ.get("MLFLOW_TRACKING_URI")
         given = uri if uri is not None else variable or None
-        self.local, self.checkpoints = folder if given is None else None, folder / "checkpoints"
-        self.uri = given if given is not None else f"sqlite:///{folder}/mlflow.db"
-        self.place = f"mlruns_dir={folder}"
-        if given is not None:
-            key = "MLFLOW_TRACKING_URI" if uri is None else "tracking.uri"
-            self.place = f"{key}={masked(given)}"
+        key = "tracking.uri" if uri is not None else "MLFLOW_TRACKING_URI"
+        self.server = given if given is not None and given.startswith(SERVERS) else None
+        self.server_key = f"{key}={masked(given or '')}"
+        own = given is None or self.server is not None
+        self.local, self.checkpoints = folder if own else None, folder / "checkpoints"
+        self.uri = f"sqlite:///{folder}/mlflow.db" if own else str(given)
+        self.place = f"mlruns_dir={folder}" if own else self.server_key
         with self.errors():
             if self.uri.startswith("sqlite:///"):
                 file = Path(self.uri.removeprefix("sqlite:///").partition("?")[0])
@@ -71,12 +75,14 @@ class Reader:
             )
         return str(experiment.experiment_id)
 
-    def page(self, study: str | None) -> str:
-        """Where in MLflow's UI the runs of a study are, or all studies; raises UserError."""
-        if study is None:
-            return pages.ALL
+    def shown(self, study: str | None, served: str) -> pages.Pages:
+        """Where MLflow's UI, `served` at that address, or the tracking server, if there is one,
+        shows a study, or all of them; raises UserError.
+        """
         with self.errors():
-            return pages.of_runs(self.client.get_experiment(self.find_experiment(study)))
+            found = None if study is None else self.find_experiment(study)
+            experiment = None if found is None else self.client.get_experiment(found)
+        return pages.of_study(experiment, served, self.server)
 
     def runs(self, experiment: str, filter_string: str = "") -> list[Run]:
         """Every matching run of an experiment, oldest first, however many pages that takes."""
@@ -133,7 +139,7 @@ class Reader:
         try:
             yield
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-            line = masked(str(error).splitlines()[0])
+            line = masked(str(error).splitlines()[0]).replace("<database_uri>", masked(self.uri))
             raise UserError(f"{self.place}: can't be used: {line}") from error
 
 

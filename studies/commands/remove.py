@@ -1,7 +1,8 @@
 """optstudy remove study=NAME [--yes]
 
-Remove a study: its journal, its tables and report, and its runs in MLflow. Asks first, says what
-goes; --yes asks nothing. Images, the cache and other studies stay.
+Remove a study: its journal, its tables and report, and its runs in MLflow, the copies on a tracking
+server (tracking.uri) too. Asks first, says what goes; --yes asks nothing. Images, the cache and
+other studies stay.
 
   optstudy remove study=quickstart-digits
   optstudy remove study=pixels-2 --yes
@@ -32,6 +33,10 @@ def main(arguments: list[str]) -> None:
         said = f"study {name}: {runs} in MLflow, {journal.path(config, name)}, {folder}"
         if "--yes" not in arguments and not _agreed(said):
             raise UserError("nothing removed")
+        if store.server is not None:
+            from pipeline.tracking.mirror import Mirror
+
+            Mirror(store, name).remove()
         store.remove(experiment)
         for gone in (folder, store.checkpoints / name):
             shutil.rmtree(gone, ignore_errors=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline.config import Config
 from studies.commands.arguments import needs_study
 from studies.commands.overview import tell
-from studies.commands.screen import console, loading
+from studies.commands.screen import aside, console, loading
 
 if TYPE_CHECKING:  # matplotlib takes a while to import
     from studies.report.conclusion import Conclusion
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
 def written(study: str, config: Config) -> "tuple[Conclusion, Path]":
     """Write tables and report, attach them to the study's run; what they say, and their folder."""
     with loading("mlflow"):  # after all that can be refused at once
-        from pipeline.tracking import Store
+        from pipeline.tracking import Store, mirrored
         from studies.report.conclusion import conclude
         from studies.report.export import exports
 
@@ -38,5 +38,6 @@ def written(study: str, config: Config) -> "tuple[Conclusion, Path]":
     folder = exports(config, study)
     conclusion = conclude(config, store, study, folder)
     if conclusion.evidence.parent:
-        store.attach(conclusion.evidence.parent, conclusion.files)
+        with mirrored(store, study, aside):
+            store.attach(conclusion.evidence.parent, conclusion.files)
     return conclusion, folder

@@ -35,7 +35,7 @@ from pipeline.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.words import count, duration
 from studies.commands.overview import best_so_far, rounds_of, standing, summary, tell
-from studies.commands.screen import console, loading, notice, progress
+from studies.commands.screen import aside, console, loading, notice, progress
 from studies.search.arms import Study, plan
 from studies.search.capacity import check_workers
 
@@ -73,6 +73,7 @@ def carry_out(overrides: list[str], screen: Console) -> "tuple[Evidence, list[st
         images = images_of(study)
         check_workers(study.config.workers)
     with loading("torch", "mlflow"):  # after all that can be refused at once
+        from pipeline.tracking import mirrored
         from studies.search.runner import coordinating, failures
     study, dataset, banner = with_data(study, images, overrides)
     with ExitStack() as stack:
@@ -80,6 +81,7 @@ def carry_out(overrides: list[str], screen: Console) -> "tuple[Evidence, list[st
             launched = instantiate(study.config.launcher["build"])(dataset, ahead(study))
             workers = stack.enter_context(launched)
             coordinator = stack.enter_context(coordinating(study, dataset, workers))
+            stack.enter_context(mirrored(coordinator.ledger.store, study.name, aside))
         screen.print(f"[bold]{study.budget.question}[/bold]  (study {study.name})")
         try:
             follow(coordinator, screen, banner)
@@ -134,12 +136,13 @@ def follow(coordinator: "Coordinator[Any]", screen: Console, banner: str) -> Non
     if banner:
         screen.print(banner, style="bold red")
     if not screen.is_terminal:
-        done, said = 0, rounds_of(coordinator.arms())
+        done, said, waited = 0, rounds_of(coordinator.arms()), ""
         for ended in coordinator.run():
             if ended is not None:
                 done += 1
-                of = done + coordinator.missing()
-                print(f"[{done}/{of}] {ended.name} · {ended.outcome}", flush=True)
+                of, before, waited = done + coordinator.missing(), waited, waiting(coordinator)
+                news = f" · {waited}" if waited and waited != before else ""
+                print(f"[{done}/{of}] {ended.name} · {ended.outcome}{news}", flush=True)
             lines = rounds_of(coordinator.arms()) if coordinator.study.settles else []
             print(*lines[len(said) :], sep="\n", end="\n" * (len(lines) > len(said)), flush=True)
             said = lines
@@ -164,13 +167,18 @@ def view(coordinator: "Coordinator[Any]", width: int, seconds: float, banner: st
     ]
     running = ", ".join(names[:SHOWN]) or "starting workers …"
     running += f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    waited = len(coordinator.pool) - len(coordinator.idle) - len(coordinator.jobs)
-    if names and waited:  # for them to start, or for a machine with room
-        running += f"; waiting for {waited} of {count(len(coordinator.pool), 'worker')}"
+    if names and (waited := waiting(coordinator)):
+        running += f"; {waited}"
     rounds = [Text(line) for line in rounds_of(arms)]
     parts = [standing(arms, width), *rounds, best_so_far(arms), Text(running, style="dim")]
     parts = [Text(banner, style="bold red"), *parts] if banner else parts
     return Group(*parts, progress(done, done + missing, "run", seconds, left))
+
+
+def waiting(coordinator: "Coordinator[Any]") -> str:
+    """How many workers have yet to start, or have no machine with room; nothing where all have."""
+    missing = len(coordinator.pool) - len(coordinator.idle) - len(coordinator.jobs)
+    return f"waiting for {missing} of {count(len(coordinator.pool), 'worker')}" if missing else ""
 
 
 def publish(

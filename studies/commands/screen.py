@@ -41,6 +41,11 @@ def loading(*modules: str) -> Iterator[None]:
         gc.enable()
 
 
+def aside(line: str) -> None:
+    """Say something on stderr, above a live view if there is one."""
+    print(f"optstudy: {line}", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def notice(what: str, kept: bool = False) -> Iterator[None]:
     """Say on stderr what the next seconds go into; a terminal forgets it, a file may have it."""

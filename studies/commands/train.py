@@ -16,8 +16,8 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stderr
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, redirect_stderr
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ from pipeline.errors import UserError
 from pipeline.mistakes import config_errors
 from pipeline.options import conf_dir, search_path
 from pipeline.results import Epoch, Result
-from studies.commands.screen import WIDE, console, following, loading, notice
+from studies.commands.screen import WIDE, aside, console, following, loading, notice
 
 if TYPE_CHECKING:
     from pipeline.data import DataSet
@@ -51,6 +51,21 @@ class Trained:
     combination: dict[str, str]
     result: Result
     run_id: str
+
+
+@dataclass(frozen=True)
+class Sending:
+    """This command's runs go to a tracking server, if there is one, until `stack` ends."""
+
+    stack: ExitStack
+    runs: set[str] = field(default_factory=set)
+
+    def add(self, store: "Store", run_id: str) -> None:
+        from pipeline.tracking import mirrored
+
+        self.runs.add(run_id)
+        if len(self.runs) == 1:
+            self.stack.enter_context(mirrored(store, "train", aside, self.runs))
 
 
 def main(arguments: list[str]) -> None:
@@ -68,7 +83,8 @@ def main(arguments: list[str]) -> None:
         if key == "launcher":
             raise UserError(f"{override}: train runs here; on a cluster does optstudy run study=…")
     if not flags:
-        logged_run(compose(own), own)
+        with ExitStack() as stack:
+            logged_run(compose(own), own, Sending(stack))
         return
     parsed = OverridesParser.create().parse_overrides(own)
     swept = [str(o.key_or_group) for o in parsed if o.is_sweep_override()]
@@ -82,14 +98,16 @@ def main(arguments: list[str]) -> None:
         combination = {key: given[key] for key in swept}
         label = " ".join(f"{key}={value}" for key, value in combination.items())
         try:
-            trained.append(Trained(combination, *logged_run(composed, overrides, label)))
+            run = logged_run(composed, overrides, sending, label)
+            trained.append(Trained(combination, *run))
         except UserError as error:
             refused.append(error)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise to us what Hydra would print over many lines
     sys.argv = ["optstudy train", *flags, *own, *search_path()]
     try:
-        with config_errors(arguments):
+        with config_errors(arguments), ExitStack() as stack:
+            sending = Sending(stack)
             application()
     finally:
         if swept and trained:  # interrupted too
@@ -124,7 +142,9 @@ def _check_flags(arguments: list[str]) -> None:
             raise UserError(f"{problem}; an override is KEY=VALUE, without dashes") from None
 
 
-def logged_run(composed: DictConfig, overrides: list[str], label: str = "") -> tuple[Result, str]:
+def logged_run(
+    composed: DictConfig, overrides: list[str], sending: Sending, label: str = ""
+) -> tuple[Result, str]:
     """One run under MLflow's experiment `train`; prints how it goes, marked with `label`, and ends.
 
     It is opened in MLflow with its first epoch, since who waits for that need not wait for MLflow's
@@ -137,7 +157,7 @@ def logged_run(composed: DictConfig, overrides: list[str], label: str = "") -> t
     dataset = prepare(config.data)
     with notice("loading PyTorch"):  # an optimizer imports half of it
         check_buildable(config, dataset)
-    logged = cache(lambda: opened(composed, overrides, dataset))
+    logged = cache(lambda: opened(composed, overrides, dataset, sending))
     opening = 0.0
     try:
         with following(label) as show:
@@ -172,7 +192,9 @@ def logged_run(composed: DictConfig, overrides: list[str], label: str = "") -> t
     return result, run_id
 
 
-def opened(composed: DictConfig, overrides: list[str], dataset: "DataSet") -> "tuple[Store, str]":
+def opened(
+    composed: DictConfig, overrides: list[str], dataset: "DataSet", sending: Sending
+) -> "tuple[Store, str]":
     """The store, and the id of a run that was opened there."""
     from pipeline import tracking
 
@@ -186,7 +208,9 @@ def opened(composed: DictConfig, overrides: list[str], dataset: "DataSet") -> "t
     own_list = [o for o in overrides if not o.startswith("tracking.")]  # no part of what it is
     texts = tracking.texts(own_list, OmegaConf.to_yaml(composed, resolve=True))
     experiment, params = store.experiment("train"), flat(composed)
-    return store, store.start(experiment, title, params=params, tags=tags, texts=texts)
+    run_id = store.start(experiment, title, params=params, tags=tags, texts=texts)
+    sending.add(store, run_id)
+    return store, run_id
 
 
 def sweep(trained: Sequence[Trained], width: int) -> RenderableType:

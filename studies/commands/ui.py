@@ -36,30 +36,29 @@ def main(arguments: list[str]) -> None:
     study, config = of_study(arguments)
     host, port = config.host, config.port
     with loading("mlflow"):
-        from pipeline.tracking import Reader, masked
+        from pipeline.tracking import Reader
 
     store = Reader(config.tracking.uri, config.mlruns_dir, make=False)
-    page = store.page(study)
-    if store.uri.startswith(("http://", "https://")):  # which serves its UI itself
-        print(f"MLflow UI: {masked(store.uri).rstrip('/')}/{page}")
-        return show(f"{store.uri.rstrip('/')}/{page}")
+    address = store.shown(study, f"http://{host}:{port}").runs
+    if store.server is not None:  # which serves its UI itself
+        print(f"MLflow UI: {address}")
+        return show(address)
     check_free(host, port)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
     command += ["--workers", "1"]
     environment = QUIET | os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri}  # with its password
     folder = Path(config.mlruns_dir).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    serve(command, environment, folder / "ui.log", (host, port), page)
+    serve(command, environment, folder / "ui.log", (host, port), address)
 
 
 def serve(
-    command: list[str], environment: dict[str, str], log: Path, place: tuple[str, int], page: str
+    command: list[str], environment: dict[str, str], log: Path, place: tuple[str, int], address: str
 ) -> None:
-    """Run a server until Ctrl-C, and show its page once it answers at (host, port) `place`.
+    """Run a server until Ctrl-C, and show a page of it once it answers at (host, port) `place`.
 
     Raises UserError where it ends by itself. What it says is in `log`.
     """
-    address = f"http://{place[0]}:{place[1]}/{page}"
     with log.open("w") as output:
         server = subprocess.Popen(
             ["/bin/sh", "-c", OUTLIVES_NOBODY, "sh", *command],

@@ -25,8 +25,7 @@ class Conclusion:
 def conclude(config: Config, store: Store, study: str, folder: Path) -> Conclusion:
     """Read a study, write its tables and report into `folder`; raises UserError."""
     evidence = gather(config, store, study)
-    served = config.tracking.uri or f"http://{config.host}:{config.port}"
-    address = f"{served}/#/experiments/{store.find_experiment(study)}/runs"
+    address = store.shown(study, f"http://{config.host}:{config.port}").run
     return conclusion_of(evidence, diagnose(evidence), folder, config.formats, address)
 
 
@@ -37,7 +36,7 @@ def conclusion_of(
     formats: Sequence[str],
     address: str = "",
 ) -> Conclusion:
-    """What evidence says; tables and report, linked to runs at `address`, go to `folder` if any."""
+    """What evidence says; tables and report, linked to a {run} at `address`, go to any `folder`."""
     files: list[Path] = []
     if folder is not None:
         files += write_tables(evidence, folder, formats)

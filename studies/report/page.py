@@ -32,7 +32,7 @@ def write(
 ) -> list[Path]:
     """Write report.html, report.md and the plots as PNG files beside them; returns the files.
 
-    `address` is that of the study's runs in the MLflow UI. Raises UserError where the folder can't
+    `address` is where MLflow shows a {run}. Raises UserError where the folder can't
     be written.
     """
     plots = draw(evidence)

@@ -13,7 +13,7 @@ from studies.report.parts import Cell, Table
 
 
 def table(evidence: Evidence, address: str) -> Table:
-    """One row per trial and final run; `address` is of the runs in the MLflow UI, or empty."""
+    """One row per trial and final run; `address` is where MLflow shows a {run}, or empty."""
     searched = tables.tuned(evidence.trials)
     rows = []
     for _, run in evidence.trials.iterrows():
@@ -23,7 +23,7 @@ def table(evidence: Evidence, address: str) -> Table:
             "Arm": Cell(run["arm"], arm=True),
             "Run": Cell(
                 name,
-                href=f"{address}/{run['run_id']}" if address else "",
+                href=address.replace("{run}", run["run_id"]),
                 sort=run["seed"] if final else run["trial"] - 1e6,
             ),
             "Outcome": Cell(run["outcome"]),
@@ -34,7 +34,7 @@ def table(evidence: Evidence, address: str) -> Table:
         cells |= {"Epochs": _value(run["epochs"]), "Seconds": _number(run["seconds"], ".1f")}
         cells["Train again"] = Cell(f"optstudy replay {run['run_id']}", code=True)
         rows.append(cells)
-    note = "A click on a dot of a figure leads to its row, a run's name to the run in optstudy ui."
+    note = "A click on a dot of a figure leads to its row, a run's name to the run in MLflow."
     ids = [row_id(index) for index in evidence.trials.index]
     return Table("Every run", rows, note if address else "", "No run is logged.", ids=ids, lead=2)
 

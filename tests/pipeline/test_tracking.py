@@ -3,6 +3,9 @@
 import math
 import multiprocessing
 import os
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +18,7 @@ from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.results import Epoch, Evaluation, Outcome, Reached, Result
 from pipeline.tracking import STATUS, Store, bulk, compact, result_metrics, texts
+from pipeline.tracking.mirror import Mirror
 
 FIRST = Epoch(1, 12, 1295, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 0.4, 1000.0)
 SECOND = Epoch(2, 24, 2590, 1.0, 0.5, 1.1, 0.4, 0.05, 2.0, 1.0, 0.9, 1100.0)
@@ -207,8 +211,6 @@ def test_every_page_of_runs_is_read(store: Store) -> None:
 
 def copy_run(store: Store, run_id: str, times: int) -> None:
     """Rows like a run's own; a thousand through the API take a minute."""
-    import sqlite3
-
     assert store.local is not None
     with sqlite3.connect(store.local / "mlflow.db") as database:
         names = [row[1] for row in database.execute("PRAGMA table_info(runs)")]
@@ -254,15 +256,30 @@ def test_a_store_that_is_no_database_is_one_line(tmp_path: Path) -> None:
     one_line(lambda: Store(None, tmp_path), f"mlruns_dir={tmp_path}")
 
 
+@pytest.mark.slow
+def test_a_store_of_an_older_mlflow_is_one_line_that_says_how_to_upgrade_it(mlruns: Path) -> None:
+    with sqlite3.connect(mlruns / "mlflow.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'bf29a5ff90ea'")
+    opens = f"from pipeline.tracking import Store; Store(None, {str(mlruns)!r})"
+    # In a process of its own, as MLflow looks at a database once.
+    ran = subprocess.run([sys.executable, "-c", opens], capture_output=True, text=True, check=False)
+    line = ran.stderr.strip().splitlines()[-1]
+    assert f"UserError: mlruns_dir={mlruns}: can't be used: Detected out-of-date" in line
+    assert f"mlflow db upgrade sqlite:///{mlruns}/mlflow.db" in line
+
+
 def test_a_server_that_cannot_be_reached_is_one_line_soon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mlruns: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     retries, timeout = (
         int(os.environ[f"MLFLOW_HTTP_REQUEST_{name}"]) for name in ("MAX_RETRIES", "TIMEOUT")
     )
     assert retries <= 2 and timeout <= 10  # MLflow's own 7 and 120 s are minutes
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    one_line(lambda: Store("http://127.0.0.1:9", tmp_path), "tracking.uri=http://127.0.0.1:9")
+    store = Store("http://127.0.0.1:9", mlruns)  # which it doesn't hinder
+    store.start(store.experiment("e"), "a run", params={}, tags={})
+    refused = "tracking.uri=http://127.0.0.1:9: can't be sent to (Connection refused)"
+    one_line(Mirror(store, "e").send, refused)
 
 
 def one_line(call: Callable[[], object], *parts: str) -> None:

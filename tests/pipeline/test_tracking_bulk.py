@@ -33,7 +33,7 @@ def experiment(store: Store) -> str:
 def queries(store: Store, experiment: str) -> int:
     """How many statements it takes to read an experiment's runs and a tag of them."""
     sent: list[str] = []
-    engine = bulk._database(store.client).engine  # type: ignore[union-attr]
+    engine = bulk._database(store.client).engine
 
     def counted(*statement: object) -> None:
         sent.append(str(statement[2]))
@@ -59,14 +59,6 @@ def copy_rows(file: Path, times: int) -> None:
 
 def test_rows_are_those_of_mlflows_search(store: Store, experiment: str) -> None:
     assert store.rows(experiment) == bulk.columns(store.runs(experiment))
-
-
-def test_a_server_is_read_by_its_search(
-    store: Store, experiment: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = store.rows(experiment), store.tagged(experiment, "phase")
-    monkeypatch.setattr(bulk, "_database", lambda client: None)
-    assert (store.rows(experiment), store.tagged(experiment, "phase")) == read
 
 
 def test_a_tag_is_read_of_every_run_oldest_first(store: Store, experiment: str) -> None:

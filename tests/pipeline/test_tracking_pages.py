@@ -20,8 +20,8 @@ def store(mlruns: Path) -> Store:
 
 def test_a_studys_page_is_its_runs_with_a_column_per_arm(store: Store) -> None:
     experiment = store.experiment("e", ["plain", "b+n"])
-    assert store.page("e") == (
-        f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=optstudy"
+    assert store.shown("e", "http://h:1").runs == (
+        f"http://h:1/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=optstudy"
     )
     columns = json.loads(store.client.get_experiment(experiment).tags[VIEW])["selectedColumns"]
     assert {f"metrics.`{pages.of_arm(arm)[0]}`" for arm in ("plain", "b+n")} <= set(columns)
@@ -29,8 +29,9 @@ def test_a_studys_page_is_its_runs_with_a_column_per_arm(store: Store) -> None:
 
 def test_an_experiment_without_arms_has_a_page_without_columns(store: Store) -> None:
     experiment = store.experiment("train")
-    assert store.page("train") == f"#/experiments/{experiment}/runs?workflowType=machine_learning"
-    assert store.page(None) == "#/experiments?workflowType=machine_learning"
+    training = "workflowType=machine_learning"
+    assert store.shown("train", "").runs == f"/#/experiments/{experiment}/runs?{training}"
+    assert store.shown(None, "http://h:1").runs == f"http://h:1/#/experiments?{training}"
 
 
 def test_an_older_experiment_gets_its_page_when_it_is_opened(store: Store) -> None:
@@ -42,14 +43,14 @@ def test_an_older_experiment_gets_its_page_when_it_is_opened(store: Store) -> No
 
 def test_a_page_of_many_arms_fits_into_a_tag(store: Store) -> None:
     store.experiment("e", [f"{i}{'+' * 60}" for i in range(200)])
-    assert "optstudy" in store.page("e")
+    assert "optstudy" in store.shown("e", "").runs
 
 
 def test_an_unknown_study_is_one_line_with_what_there_is(store: Store) -> None:
     for name in ("batchnorm", "pixels"):
         store.experiment(name)
     with pytest.raises(UserError) as error:
-        store.page("batchnrom")
+        store.shown("batchnrom", "http://h:1")
     wanted = ("study=batchnrom", "did you mean batchnorm", "batchnorm, pixels", str(store.local))
     assert [part for part in wanted if part not in str(error.value)] == []
     assert "\n" not in str(error.value) and "Default" not in str(error.value)

@@ -1,16 +1,22 @@
 """A study on a terminal, as text."""
 
 import io
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from building import definition, evidence, final, searched_once, trial
+from harness import InlineWorker, InlineWorkers, at, budgeted, planned
 from optuna.trial import TrialState, create_trial
 from rich.console import Console, RenderableType
 
+from pipeline.data import DataSet
 from studies.analysis.diagnosis import Finding
 from studies.commands import overview
+from studies.commands.run import follow
 from studies.report.conclusion import Conclusion
+from studies.search.runner import coordinating
 from studies.search.stored import StoredArm
 
 
@@ -146,3 +152,27 @@ def test_the_answer_comes_with_every_warning_and_what_would_mend_it() -> None:
         "warning All.",
         "all of it: optstudy run study=s x.low=1 study.follows=s study.name=s-2",
     ]
+
+
+class Late(InlineWorker):
+    """The first of them trains; the others find no machine with room."""
+
+    begun = 0
+
+    def __init__(self, dataset: DataSet) -> None:
+        super().__init__(dataset)
+        type(self).begun += 1
+        self.report = self.report if self.begun == 1 else None
+
+
+def test_workers_that_find_no_room_are_told_once_in_a_file(
+    digits: DataSet, mlruns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = budgeted(planned("study=quickstart", "data=digits", "trainer.epochs=1"), 1, 1)
+    study = at(study, mlruns)
+    study = replace(study, config=replace(study.config, workers=3))
+    with coordinating(study, digits, InlineWorkers(digits, Late)) as coordinator:
+        follow(coordinator, Console(file=io.StringIO()), "")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and lines[0].endswith(" · waiting for 2 of 3 workers")
+    assert not [line for line in lines[1:] if "waiting" in line]

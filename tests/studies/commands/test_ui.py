@@ -1,6 +1,7 @@
 """`optstudy ui`: the page it opens, the server it leaves behind (none), stores of others."""
 
 import fcntl
+import html
 import os
 import pty
 import signal
@@ -17,11 +18,13 @@ from io import FileIO
 from pathlib import Path
 
 import pytest
+from copied import check_same, copies
 from harness import command, environment, in_process, one_line
+from mlflow.tracking import MlflowClient
 from test_cli import Answer, say, user
 
 from pipeline.errors import UserError
-from pipeline.tracking import Store
+from pipeline.tracking import Store, mirror
 from studies.commands.ui import serve
 
 assert None not in (in_process, say, user)  # fixtures, imported for their names
@@ -181,7 +184,7 @@ def ui(fresh: Callable[[str], Path]) -> Iterator[Ui]:
 
 @pytest.mark.slow
 def test_in_a_terminal_the_studys_page_is_opened_and_answers(ui: Ui) -> None:
-    page = f"{ui.address}/{Store(None, ui.folder / 'mlruns').page('batchnorm')}"
+    page = Store(None, ui.folder / "mlruns").shown("batchnorm", ui.address).runs
     assert f"MLflow UI: {page}  (Ctrl-C" in ui.said
     while not (ui.folder / "opened").exists() or not (ui.folder / "opened").read_text():
         time.sleep(0.1)
@@ -191,9 +194,8 @@ def test_in_a_terminal_the_studys_page_is_opened_and_answers(ui: Ui) -> None:
         assert answer.status == 200 and b"MLflow" in answer.read()
 
 
-def works_on(uri: str, say: Callable[..., Answer], mlruns: Path) -> str:
-    """Every verb on a store that only MLFLOW_TRACKING_URI names; returns the study's page."""
-    (mlruns / "mlflow.db").unlink()
+def works(say: Callable[..., Answer], mlruns: Path, store: Callable[[], Store]) -> None:
+    """Every verb, where only MLFLOW_TRACKING_URI says where to log."""
     status, out, err = say("run", *STUDY, "study.name=theirs")
     assert status == 0, err
     assert "ui study=theirs" in out
@@ -201,28 +203,11 @@ def works_on(uri: str, say: Callable[..., Answer], mlruns: Path) -> str:
     assert say("report", "study=theirs")[0] == 0
     assert (mlruns / "exports" / "theirs" / "report.html").exists()
     assert say("export", "study=theirs", "formats=csv")[0] == 0
-    store = Store(uri, mlruns)
-    runs = store.runs(store.find_experiment("theirs"), "tags.phase = 'final'")
-    assert len(runs) == 2 and all(store.has_model(run.info.run_id) for run in runs)
+    runs = store().runs(store().find_experiment("theirs"), "tags.phase = 'final'")
+    assert len(runs) == 2 and all(store().has_model(run.info.run_id) for run in runs)
     status, out, _ = say("replay", runs[0].info.run_id)
     assert status == 0 and "identical" in out
     assert (mlruns / "optuna" / "theirs.journal").exists()
-    assert not (mlruns / "mlflow.db").exists()
-    return store.page("theirs")
-
-
-@pytest.mark.slow
-def test_every_verb_works_with_the_server_of_the_environment(
-    ui: Ui,
-    say: Callable[..., Answer],
-    in_process: None,
-    mlruns: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A tracking server as a university has one is what `mlflow ui` starts."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", ui.address)
-    page = works_on(ui.address, say, mlruns)
-    assert say("ui", "study=theirs") == (0, f"MLflow UI: {ui.address}/{page}\n", "")
 
 
 @pytest.mark.slow
@@ -235,4 +220,65 @@ def test_every_verb_works_with_the_database_of_the_environment(
 ) -> None:
     uri = f"sqlite:///{user}/theirs/m.db"  # made, its folder too
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    works_on(uri, say, mlruns)
+    (mlruns / "mlflow.db").unlink()
+    works(say, mlruns, lambda: Store(uri, mlruns))
+    assert not (mlruns / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_every_verb_works_with_the_server_of_the_environment(
+    ui: Ui,
+    say: Callable[..., Answer],
+    in_process: None,
+    mlruns: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tracking server as a university has one is what `mlflow ui` starts."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", ui.address)
+    works(say, mlruns, lambda: Store(None, mlruns))
+    store, server = Store(None, mlruns), MlflowClient(ui.address)
+    page = store.shown("theirs", "").runs
+    assert page.startswith(ui.address)
+    assert say("ui", "study=theirs") == (0, f"MLflow UI: {page}\n", "")
+    report = (mlruns / "exports/theirs/report.html").read_text()
+    assert f'href="{page}&searchFilter=' in html.unescape(report)
+    assert say("sync", "study=theirs")[1] == f"5 runs of study theirs are at {page}\n"
+    check_same(store, server, "theirs")  # replay's evaluation on the test set too
+    assert say("remove", "study=theirs", "--yes")[0] == 0
+    assert copies(server, "theirs") == {}
+
+
+@pytest.mark.slow
+def test_train_sends_its_own_runs_to_a_server(
+    ui: Ui, say: Callable[..., Answer], in_process: None, mlruns: Path
+) -> None:
+    before = Store(None, mlruns)
+    before.start(before.experiment("train"), "of before", params={}, tags={})
+    server = f"tracking.uri={ui.address}"
+    status, out, err = say("train", "data=digits", "trainer.epochs=1", server)
+    assert status == 0, err
+    (copy,) = copies(MlflowClient(ui.address), "train").values()
+    assert out.strip().endswith(copy.data.tags["optstudy.run_id"])
+    assert copy.info.status == "FINISHED" and "val/accuracy" in copy.data.metrics
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_costs_a_study_nothing_but_its_copy(
+    ui: Ui,
+    say: Callable[..., Answer],
+    in_process: None,
+    mlruns: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mirror, "PATIENCE", 0)
+    status, out, err = say("run", *STUDY, "study.name=kept", "tracking.uri=http://127.0.0.1:9")
+    assert status == 1 and "tables and report.html in" in out
+    away, *_, line = err.strip().splitlines()
+    assert "http://127.0.0.1:9: can't be sent to (Connection refused); training goes on" in away
+    sends = "optstudy sync study=kept tracking.uri=http://127.0.0.1:9"
+    assert "5 of 5 runs haven't arrived" in line and line.endswith(f"to send them: {sends}")
+    status, out, err = say("sync", "study=kept", f"tracking.uri={ui.address}")
+    assert (status, out.partition(" are")[0]) == (0, "5 runs of study kept"), err
+    check_same(Store(None, mlruns), MlflowClient(ui.address), "kept")
+    status, _, err = say("sync", "study=kept")
+    assert status == 1 and "tracking.uri: not given; allowed" in err

@@ -113,14 +113,14 @@ def test_plotly_js_is_packed_whole() -> None:
 
 
 def test_every_run_has_its_link_and_the_command_that_trains_it_again() -> None:
-    table = runs.table(study({"a": TEN[:2]}), "http://127.0.0.1:5000/#/experiments/7/runs")
+    table = runs.table(study({"a": TEN[:2]}), "http://h:1/#/experiments/7/runs/{run}")
     assert [row["Run"].text for row in table.rows] == [
         *(f"trial {i}" for i in range(3)),
         "final seed 1",
         "final seed 2",
     ]
     last = table.rows[-1]
-    assert last["Run"].href == "http://127.0.0.1:5000/#/experiments/7/runs/a-0-2"
+    assert last["Run"].href == "http://h:1/#/experiments/7/runs/a-0-2"
     assert last["Train again"].text == "optstudy replay a-0-2" and last["Train again"].code
 
 

@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole report, written once."""
     folder = tmp_path_factory.mktemp("report")
     curves = [row for arm in TWO for row in curve(arm, 1, [0.3, 0.4])]
-    address = "http://127.0.0.1:5000/#/experiments/1/runs"
+    address = "http://127.0.0.1:5000/#/experiments/1/runs/{run}"
     page.write(evidence(retrained(TWO), curves=curves), [], folder, address)
     return folder
 

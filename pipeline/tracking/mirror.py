@@ -1,0 +1,259 @@
+"""A tracking server as a mirror: it gets a copy of what the store on disk holds of an experiment.
+
+Runs are logged to the store on disk alone, so none waits for a server or is lost with it. A thread
+sends what is new, oldest run first, with the times it was logged at; what a server that was away
+has missed is sent once it is back. A copy that has ended is tagged with the state it was sent in.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event, Thread
+
+from filelock import FileLock
+from mlflow.entities import LifecycleStage, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.errors import UserError
+from pipeline.tracking import bulk, copies
+from pipeline.tracking.copies import OF_MODEL, PARENT, SENT, Copy
+from pipeline.tracking.pages import OF_RUN, SERVED, masked, of_runs
+from pipeline.tracking.reader import Reader
+
+PAUSE = 3.0  # seconds from one look at what is new to the next
+PATIENCE = 60.0  # seconds that a command waits in the end for a server that is away
+
+
+class Mirror:
+    """The copy of an experiment, or of some runs of it (`only`), on the server of a store."""
+
+    def __init__(self, store: Reader, name: str, only: Set[str] | None = None) -> None:
+        self.store, self.name, self.only = store, name, only
+        self.client = MlflowClient(store.server)
+        self.experiment = store.find_experiment(name)
+        store.checkpoints.mkdir(parents=True, exist_ok=True)  # for a lock, and scratch folders
+        self.there: str | None = None  # the experiment's id on the server, once it has answered
+        self.copies: dict[str, Copy] = {}
+        self.arrived: dict[str, str] = {}  # the states in which runs are known to have arrived
+
+    def send(self, *, closing: bool = False) -> None:
+        """Send what is new; `closing`, the models too, and what is new in runs that ended before.
+
+        Raises UserError where it can't all be sent.
+        """
+        lock = self.store.checkpoints / f"{self.name}.sending.lock"
+        try:
+            with sending_to(self.store), FileLock(lock):
+                there = self.there or self._find()
+                if closing:
+                    self._look_again()
+                for run_id, state in self.states().items():
+                    if state == bulk.GONE:
+                        self._delete(run_id)
+                    elif self.arrived.get(run_id) != state:
+                        self._send(there, run_id, state)
+                if closing:
+                    self._send_models(there)
+        except UserError:
+            # What was under way has arrived or has not: the server is asked, once it answers.
+            self.there = None
+            raise
+
+    def remove(self) -> None:
+        """Delete the copies; what others have in an experiment of that name stays."""
+        with sending_to(self.store):
+            found = self.client.get_experiment_by_name(self.name)
+            if found is None or found.lifecycle_stage == LifecycleStage.DELETED:
+                return
+            self._find()
+            for run_id in self.states():  # others may have theirs under the same name
+                self._delete(run_id)
+
+    def states(self) -> dict[str, str]:
+        """The states of the runs that are sent, in their order."""
+        found = bulk.states(self.store.client, self.experiment)
+        return {run: state for run, state in found.items() if self.only is None or run in self.only}
+
+    def missing(self) -> int:
+        """How many runs aren't known to have arrived as they are."""
+        states = self.states().items()
+        return sum(s not in (bulk.GONE, self.arrived.get(run)) for run, s in states)
+
+    def _find(self) -> str:
+        """Find the experiment on the server, or make it, and what is there of its runs."""
+        there, self.copies = experiment_there(self.store, self.client, self.experiment), {}
+        for run in bulk.search(self.client, there, "", ViewType.ALL):
+            if (original := run.data.tags.get(OF_RUN)) is not None:
+                state = run.data.tags.get(SENT, "")
+                gone = run.info.lifecycle_stage == LifecycleStage.DELETED
+                copy = Copy(run.info.run_id, run.data.tags, ended=bool(state), gone=gone)
+                self.copies[original], self.arrived[original] = copy, state
+        self.there = there
+        return there
+
+    def _look_again(self) -> None:
+        """Have runs sent again that have other tags by now, and a study's own for its files."""
+        for row in bulk.rows(self.store.client, self.experiment):
+            tags = {k.removeprefix("tags."): v for k, v in row.items() if k.startswith("tags.")}
+            copy = self.copies.get(row["run_id"])
+            there = {} if copy is None else copy.tags
+            other = any(there.get(key) != value for key, value in tags.items() if key != PARENT)
+            if other or tags.get("phase") == "study":
+                self.arrived.pop(row["run_id"], None)
+
+    def _delete(self, run_id: str) -> None:
+        copy = self.copies.get(run_id)
+        if copy is not None and not copy.gone:
+            self.client.delete_run(copy.run_id)
+            copy.gone = True
+
+    def _send(self, there: str, run_id: str, state: str) -> None:
+        """One run: what is new of its figures, and all else where it began, ended or goes on."""
+        copy, ended = self.copies.get(run_id), not state.startswith(bulk.OPEN)
+        if copy is not None and copy.gone:
+            self.arrived[run_id] = state
+            return
+        if copy is not None and copy.ended:
+            copies.reopen(self.client, copy)
+        own = self.store.client
+        if copy is not None and copy.upto is not None and not ended:
+            copies.send_figures(own, self.client, copy, run_id)
+            return
+        run = own.get_run(run_id)
+        above = run.data.tags.get(PARENT)
+        if above is not None and above not in self.copies:  # begun later, by a clock set back since
+            self.copies[above] = copies.begin(self.client, there, own.get_run(above), None)
+        parent = None if above is None else self.copies[above]
+        if copy is None:
+            copy = self.copies[run_id] = copies.begin(self.client, there, run, parent)
+        copies.send_all(own, self.client, copy, run, parent)
+        if ended:
+            copies.end(self.client, copy, run, state)
+            self.arrived[run_id] = state
+
+    def _send_models(self, there: str) -> None:
+        """Every model of the runs that are sent, but for those that are there whole."""
+        sent = set()
+        for model in bulk.models(self.client, there):
+            if str(model.status) == "READY":
+                sent.add(model.tags.get(OF_MODEL))
+            elif OF_MODEL in model.tags:  # it was under way
+                self.client.delete_logged_model(model.model_id)
+        for model in bulk.models(self.store.client, self.experiment):
+            copy = self.copies.get(str(model.source_run_id))
+            if model.model_id not in sent and copy is not None and not copy.gone:
+                with TemporaryDirectory(dir=self.store.checkpoints) as folder:
+                    copies.send_model(self.client, there, copy, model, Path(folder))
+
+
+@contextmanager
+def sending_to(store: Reader) -> Iterator[None]:
+    """What a store's server, the way to it or the store raises, as one UserError line."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        line = f"{store.server_key}: can't be sent to ({reason(error)})"
+        raise UserError(line) from error
+
+
+def experiment_there(store: Reader, client: MlflowClient, experiment: str) -> str:
+    """The id on a server of a store's experiment: of its name and tags, made where there is none.
+
+    Where the server shows it is written down in the store. Raises UserError where it was deleted.
+    """
+    own = store.client.get_experiment(experiment)
+    found = client.get_experiment_by_name(own.name)
+    if found is not None and found.lifecycle_stage == LifecycleStage.DELETED:
+        raise UserError(
+            f"{store.server_key}: study={own.name} is deleted there; to have it back: "
+            f"mlflow experiments restore -x {found.experiment_id}"
+        )
+    there = str(client.create_experiment(own.name) if found is None else found.experiment_id)
+    for key, value in own.tags.items():
+        if key != SERVED and (found is None or found.tags.get(key) != value):
+            client.set_experiment_tag(there, key, value)
+    page = f"{masked(str(store.server)).rstrip('/')}/{of_runs(client.get_experiment(there))}"
+    if own.tags.get(SERVED) != page:
+        store.client.set_experiment_tag(experiment, SERVED, page)
+    return there
+
+
+def reason(error: BaseException) -> str:
+    """Why a request failed: what the innermost cause says, the system's if it is its, in one line.
+
+    MLflow's own text is that of all layers on the way.
+    """
+    innermost: BaseException | None = error
+    while innermost is not None:
+        error = innermost
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        inner = getattr(error, "reason", None)  # urllib3's
+        innermost = (
+            inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
+        )
+    return masked((str(error).splitlines() or [type(error).__name__])[0])
+
+
+@contextmanager
+def mirroring(
+    store: Reader, name: str, say: Callable[[str], None], only: Set[str] | None = None
+) -> Iterator[None]:
+    """Send an experiment to the store's server while the block lasts, or those runs of it that are
+    in `only` then; in the end wait until all has arrived, for PATIENCE seconds at most.
+
+    `say` is told that the server is away or back. A block that raises ends at once. Raises
+    UserError where something is missing in the end: how much, and how to send it.
+    """
+    mirror, ended = Mirror(store, name, only), Event()
+    thread = Thread(target=_follow, args=(mirror, ended, say), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+    thread.join()
+    arrive(mirror, PATIENCE)
+
+
+def arrive(mirror: Mirror, patience: float) -> int:
+    """Send all that is missing, and wait so many seconds for a server that is away; returns how
+    many runs there are. Raises UserError.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            mirror.send(closing=True)
+            return sum(state != bulk.GONE for state in mirror.states().values())
+        except (UserError, KeyboardInterrupt) as error:
+            if isinstance(error, UserError) and time.monotonic() - began < patience:
+                time.sleep(PAUSE)
+                continue
+            key = f" {mirror.store.server_key}"
+            key = key if key.startswith(" tracking.uri") else ""
+            raise UserError(
+                f"{str(error) or 'interrupted'}; {mirror.missing()} of {len(mirror.states())} runs "
+                f"haven't arrived there, all are kept in {mirror.store.place}; to send them: "
+                f"optstudy sync study={mirror.name}{key}"
+            ) from None
+
+
+def _follow(mirror: Mirror, ended: Event, say: Callable[[str], None]) -> None:
+    """Send what is new every PAUSE seconds until `ended`."""
+    away = False
+    while not ended.is_set():
+        try:
+            mirror.send()
+        except UserError as error:
+            if not away:
+                say(f"{error}; training goes on, and what is logged is sent once it is back")
+            away = True
+        else:
+            if away:
+                say(f"{mirror.store.server_key}: is back")
+            away = False
+        ended.wait(PAUSE)
