@@ -37,6 +37,7 @@ class Mirror:
         self.experiment = store.find_experiment(name)
         store.checkpoints.mkdir(parents=True, exist_ok=True)  # for a lock, and scratch folders
         self.there: str | None = None  # the experiment's id on the server, once it has answered
+        self.away = False  # as far as anybody was told
         self.copies: dict[str, Copy] = {}
         self.arrived: dict[str, str] = {}  # the states in which runs are known to have arrived
 
@@ -67,9 +68,8 @@ class Mirror:
         """Delete the copies; what others have in an experiment of that name stays."""
         with sending_to(self.store):
             found = self.client.get_experiment_by_name(self.name)
-            if found is None or found.lifecycle_stage == LifecycleStage.DELETED:
-                return
-            self._find()
+            if found is not None and found.lifecycle_stage != LifecycleStage.DELETED:
+                self._find()
             for run_id in self.states():  # others may have theirs under the same name
                 self._delete(run_id)
 
@@ -216,44 +216,48 @@ def mirroring(
         yield
     finally:
         ended.set()
-    thread.join()
-    arrive(mirror, PATIENCE)
+    arrive(mirror, PATIENCE, thread)
+    if mirror.away:
+        say(f"{store.server_key}: is back")
 
 
-def arrive(mirror: Mirror, patience: float) -> int:
-    """Send all that is missing, and wait so many seconds for a server that is away; returns how
-    many runs there are. Raises UserError.
+def arrive(mirror: Mirror, patience: float, after: Thread | None = None) -> int:
+    """Send all that is missing, once a thread has ended that does so too, and wait so many seconds
+    for a server that is away; returns how many runs there are. Raises UserError.
     """
     began = time.monotonic()
-    while True:
-        try:
-            mirror.send(closing=True)
-            return sum(state != bulk.GONE for state in mirror.states().values())
-        except (UserError, KeyboardInterrupt) as error:
-            if isinstance(error, UserError) and time.monotonic() - began < patience:
+    try:
+        if after is not None:
+            after.join()
+        while True:
+            try:
+                mirror.send(closing=True)
+                return sum(state != bulk.GONE for state in mirror.states().values())
+            except UserError:
+                if time.monotonic() - began >= patience:
+                    raise
                 time.sleep(PAUSE)
-                continue
-            key = f" {mirror.store.server_key}"
-            key = key if key.startswith(" tracking.uri") else ""
-            raise UserError(
-                f"{str(error) or 'interrupted'}; {mirror.missing()} of {len(mirror.states())} runs "
-                f"haven't arrived there, all are kept in {mirror.store.place}; to send them: "
-                f"optstudy sync study={mirror.name}{key}"
-            ) from None
+    except (UserError, KeyboardInterrupt) as error:
+        key = f" {mirror.store.server_key}"
+        key = key if key.startswith(" tracking.uri") else ""
+        raise UserError(
+            f"{str(error) or 'interrupted'}; {mirror.missing()} of {len(mirror.states())} runs "
+            f"haven't arrived there, all are kept in {mirror.store.place}; to send them: "
+            f"optstudy sync study={mirror.name}{key}"
+        ) from None
 
 
 def _follow(mirror: Mirror, ended: Event, say: Callable[[str], None]) -> None:
     """Send what is new every PAUSE seconds until `ended`."""
-    away = False
     while not ended.is_set():
         try:
             mirror.send()
         except UserError as error:
-            if not away:
+            if not mirror.away:
                 say(f"{error}; training goes on, and what is logged is sent once it is back")
-            away = True
+            mirror.away = True
         else:
-            if away:
+            if mirror.away:
                 say(f"{mirror.store.server_key}: is back")
-            away = False
+            mirror.away = False
         ended.wait(PAUSE)

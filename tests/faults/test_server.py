@@ -42,7 +42,7 @@ def server(database: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_a_server_and_its_database_that_go_away_and_come_back_miss_nothing(
     server: Server, database: Postgres, tmp_path: Path
 ) -> None:
-    overrides = (*STUDY, "trainer.epochs=160", "study.name=away", f"tracking.uri={server.uri}")
+    overrides = (*STUDY, "trainer.epochs=200", "study.name=away", f"tracking.uri={server.uri}")
     study = started(tmp_path, "run", *overrides)
     assert study.stdout is not None and study.stderr is not None
     ended, before, began, meanwhile = 0, 0, 0.0, {"database": 0, "server": 0}

@@ -5,6 +5,7 @@ test_ui.py and tests/faults go.
 """
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -312,6 +313,20 @@ class Stopped:
             self.send(instance, **named)
 
         return send
+
+
+def test_a_server_that_comes_back_after_the_end_is_waited_for(
+    store: Store, there: MlflowClient, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Mirror, "send", failing := Stopped(Mirror.send))
+    with mirrored(store, store_named(store), said.append):
+        ended(store)
+        until(lambda: said)
+        back = threading.Timer(0.2, lambda: setattr(failing, "stopped", False))
+        back.start()
+    check_same(store, there)
+    assert len(said) == 2 and said[1].endswith("is back")
 
 
 def test_what_has_not_arrived_in_the_end_is_one_line_that_says_how_to_send_it(

@@ -183,6 +183,14 @@ def ui(fresh: Callable[[str], Path]) -> Iterator[Ui]:
 
 
 @pytest.mark.slow
+def test_only_this_machine_is_served(ui: Ui) -> None:
+    port = int(ui.address.rpartition(":")[2])
+    with socket.socket() as probe:  # any other address of it but the one
+        assert probe.connect_ex(("127.0.0.2", port)) != 0
+    assert is_open(port)
+
+
+@pytest.mark.slow
 def test_in_a_terminal_the_studys_page_is_opened_and_answers(ui: Ui) -> None:
     page = Store(None, ui.folder / "mlruns").shown("batchnorm", ui.address).runs
     assert f"MLflow UI: {page}  (Ctrl-C" in ui.said
