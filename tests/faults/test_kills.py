@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +16,11 @@ from harness import exported, logged, optstudy, points, started
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 KILLS = int(os.environ.get("FAULTS_KILLS", "50"))
-TRIALS, FINALS = 8, 3
-BUDGET = (f"study.trials={TRIALS}", f"study.finals={FINALS}", "trainer.epochs=60")
-STUDY = ("study=quickstart", "data=digits", "workers=1", *BUDGET)
+STUDY = ("study=quickstart", "data=digits", "workers=1")
+STUDIES = {
+    "searched": ("study.trials=8", "study.finals=3", "trainer.epochs=60"),
+    "settled": ("study.trials=6", "study.finals=2", "trainer.epochs=16", "settle=true"),
+}
 
 
 def all_of(process: "subprocess.Popen[str]") -> None:
@@ -46,11 +49,11 @@ def interrupted(process: "subprocess.Popen[str]") -> None:
 KINDS = (all_of, coordinator, worker, terminated, interrupted)
 
 
-def disturbed(folder: Path, name: str, left: int, chance: random.Random) -> Counter[str]:
+def disturbed(folder: Path, study: Sequence[str], left: int, chance: random.Random) -> Counter[str]:
     """Run a study to its end, killed at random moments on the way, at most `left` times."""
     kills: Counter[str] = Counter()
     while True:
-        process = started(folder, "run", *STUDY, f"study.name={name}")
+        process = started(folder, "run", *study)
         if kills.total() < left:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=chance.uniform(1, 12))
@@ -71,24 +74,30 @@ def ended(process: "subprocess.Popen[str]") -> int:
     return process.wait()
 
 
-def test_studies_killed_at_random_moments_end_as_if_they_had_not_been(tmp_path: Path) -> None:
-    assert optstudy(tmp_path, "run", *STUDY, "study.name=undisturbed").returncode == 0
-    mlruns = tmp_path / "mlruns"
-    expected = exported(mlruns, "undisturbed")
+def answer(mlruns: Path, study: str) -> str:
+    return (mlruns / "exports" / study / "report.md").read_text().split("\n\n")[1]
+
+
+@pytest.mark.parametrize("kind", STUDIES)
+def test_studies_killed_at_random_moments_end_as_if_they_had_not_been(
+    kind: str, tmp_path: Path
+) -> None:
+    study, mlruns = (*STUDY, *STUDIES[kind]), tmp_path / "mlruns"
+    assert optstudy(tmp_path, "run", *study, "study.name=undisturbed").returncode == 0
+    expected, runs = exported(mlruns, "undisturbed"), len(logged(mlruns, "undisturbed"))
     chance, kills, studies, began = random.Random(0), Counter[str](), 0, time.monotonic()
-    while kills.total() < KILLS:
+    while (left := KILLS // len(STUDIES) - kills.total()) > 0:
         studies += 1
         name = f"disturbed-{studies}"
-        kills += disturbed(tmp_path, name, KILLS - kills.total(), chance)
-        found, runs = exported(mlruns, name), logged(mlruns, name)
-        pd.testing.assert_frame_equal(found, expected)
-        assert len(found) == len(runs) == 2 * (TRIALS + FINALS)
-        assert {run.info.status for run in runs.values()} == {"FINISHED"}
+        kills += disturbed(tmp_path, (*study, f"study.name={name}"), left, chance)
+        pd.testing.assert_frame_equal(exported(mlruns, name), expected)
+        assert answer(mlruns, name) == answer(mlruns, "undisturbed")
+        found = logged(mlruns, name)
+        assert len(found) == runs and {run.info.status for run in found.values()} == {"FINISHED"}
         counts = (n for steps in points(mlruns, name).values() for n in steps.values())
         assert set(counts) == {1}  # no point of a curve is there twice
-    said = ", ".join(f"{kind.replace('_', ' ')} {n}" for kind, n in sorted(kills.items()))
+    said = ", ".join(f"{way.replace('_', ' ')} {n}" for way, n in sorted(kills.items()))
     print(
-        f"\n{kills.total()} kills survived ({said}) by {studies} studies of "
-        f"{2 * (TRIALS + FINALS)} runs in {time.monotonic() - began:.0f} s: "
-        "runs lost 0, runs twice 0, points twice 0"
+        f"\n{kills.total()} kills survived ({said}) by {studies} {kind} studies of {runs} runs in "
+        f"{time.monotonic() - began:.0f} s: runs lost 0, runs twice 0, points twice 0"
     )

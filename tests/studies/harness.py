@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -158,18 +158,20 @@ def trials(study: Study, mlruns: Path, arm: str) -> Sequence[FrozenTrial]:
     return journal.read(at(study, mlruns).config, study.name)[arm].trials
 
 
+def place(tags: Mapping[str, str], params: Mapping[str, str]) -> str:
+    """What no other run of a study of one search is: `plain/trial 0`, `plain/final seed 1`."""
+    seed, epochs = params["seed"], params["trainer.epochs"]
+    names = {"search": f"trial {tags['trial']}", "final": f"final seed {seed}"}
+    confirmed = f"trial {tags['trial']} confirmed, seed {seed}, {epochs} epochs"
+    return f"{tags['arm']}/{names.get(tags['phase'], confirmed)}"
+
+
 def logged(mlruns: Path, study: str, phase: str = "") -> dict[str, Run]:
     """The undeleted runs in MLflow, by `plain/trial 0`."""
     store = Store(None, mlruns)
     wanted = f"tags.phase = '{phase}'" if phase else "tags.phase != 'study'"
     found = store.runs(store.find_experiment(study), wanted)
-    kinds = [(run.data.tags, run.data.params["seed"]) for run in found]
-    places = [
-        f"{tags['arm']}/trial {tags['trial']}"
-        if tags["phase"] == "search"
-        else f"{tags['arm']}/final seed {seed}"
-        for tags, seed in kinds
-    ]
+    places = [place(run.data.tags, run.data.params) for run in found]
     assert len(set(places)) == len(places), f"a run twice: {sorted(places)}"
     return dict(zip(places, found, strict=True))
 
