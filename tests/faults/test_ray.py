@@ -11,7 +11,7 @@ import pytest
 from harness import environment, exported, optstudy
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
-BUDGET = ("trainer.epochs=40", "study.trials=4", "study.finals=2")
+BUDGET = ("trainer.epochs=80", "study.trials=4", "study.finals=2")
 STUDY = ("study=quickstart", "data=digits", "sampler=random", "pruner=none", *BUDGET)
 APART = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 
@@ -20,7 +20,9 @@ APART = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
     os.geteuid() != 0 or shutil.which("unshare") is None,
     reason="a network namespace of its own takes root and unshare (Debian: util-linux)",
 )
-def test_a_cluster_that_loses_a_node_gives_the_trials_of_one_machine(tmp_path: Path) -> None:
+def test_a_cluster_that_gains_and_loses_a_node_gives_one_machines_trials(
+    tmp_path: Path,
+) -> None:
     local = optstudy(tmp_path, "run", *STUDY, "study.name=local")
     assert local.returncode == 0, local.stderr
     script = Path(__file__).with_name("two_nodes.py")
@@ -33,6 +35,7 @@ def test_a_cluster_that_loses_a_node_gives_the_trials_of_one_machine(tmp_path: P
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "KILLED a node" in ran.stdout
+    assert "waiting for 1 of 2 workers" in ran.stdout.splitlines()[1]  # with the first run
     here, there = (exported(tmp_path / "mlruns", study) for study in ("local", "ray"))
     pd.testing.assert_frame_equal(here, there)
     assert len(there) == 2 * (4 + 2)

@@ -1,4 +1,5 @@
-"""Run a study on a Ray cluster of two nodes, one of which is killed half-way: `FOLDER OVERRIDE …`.
+"""Run a study on a Ray cluster of two nodes, of which one joins after the first run and is killed
+half-way: `FOLDER OVERRIDE …`.
 
 To be started in a network and process namespace of its own, where nobody else hears Ray and all of
 it ends with this process. The second node doesn't see this one's cache of images.
@@ -15,7 +16,7 @@ from pathlib import Path
 ADDRESS = "127.0.0.1:6379"
 QUIET = ("--num-cpus=1", "--disable-usage-stats")
 RAY = Path(sys.executable).with_name("ray")
-KILLED_AFTER = 3  # runs
+KILLED_AFTER = 9  # runs of 12
 
 
 def node(*arguments: str, hides: str = "") -> "subprocess.Popen[bytes]":
@@ -34,13 +35,14 @@ def main(folder: str, *overrides: str) -> int:
     head = node("--head", "--port=6379", "--include-dashboard=false")
     while not answers() and head.poll() is None:
         time.sleep(0.2)
-    other = node(f"--address={ADDRESS}", hides=f"{folder}/data/cache")
     command = [sys.executable, "-m", "studies.cli", "run", *overrides]
     command += ["launcher=ray", f"launcher.address={ADDRESS}"]
     study = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     assert study.stdout is not None
     for line in study.stdout:
         print(line, end="", flush=True)
+        if line.startswith("[1/"):
+            other = node(f"--address={ADDRESS}", hides=f"{folder}/data/cache")
         if line.startswith(f"[{KILLED_AFTER}/"):
             os.killpg(other.pid, signal.SIGKILL)
             print("KILLED a node", flush=True)
