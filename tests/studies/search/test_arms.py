@@ -77,7 +77,7 @@ def test_a_shipped_study_plans_the_arms_and_the_space_of_its_yaml(name: str) -> 
 def test_an_arm_searches_its_own_range() -> None:
     plain, batchnorm = arm("plain", "study=quickstart"), arm("batchnorm", "study=quickstart")
     key = "optimizer.lr (momentum)"
-    assert ranges(plain)[key] == Range(1e-8, 1e-2, log=True)
+    assert ranges(plain)[key] == Range(1e-7, 1e-2, log=True)
     assert ranges(batchnorm)[key] == Range(1e-5, 1.0, log=True)
 
 
