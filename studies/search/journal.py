@@ -6,6 +6,7 @@ study; it holds the study's lock for as long. So a trial found RUNNING when the 
 interrupted, and no worker touches the file. Imports no MLflow and no training.
 """
 
+import copy
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,10 +68,27 @@ def stops(
         trial.report(accuracy, epoch)
     if stopped_at is not None:
         return may and epoch == stopped_at
-    stop = may and epoch >= reported and trial.should_prune()
+    stop = may and epoch >= reported and prunes(trial, anew=epoch == reported)
     if stop:
         trial.set_user_attr("pruned_at", epoch)
     return stop
+
+
+def prunes(trial: optuna.Trial, *, anew: bool) -> bool:
+    """What the pruner says of the last report; `anew` where it may have been asked before.
+
+    Halving and Hyperband mark a rung before they answer, and asked again are at the next one: a
+    rung whose mark is the last report's is theirs to decide once more.
+    """
+    if not anew:
+        return trial.should_prune()
+    stored = copy.deepcopy(trial.study.trials[trial.number])
+    rungs = [key for key in stored.system_attrs if key.startswith("completed_rung_")]
+    last = max(rungs, key=lambda key: int(key.rpartition("_")[2]), default=None)
+    reported = stored.intermediate_values[max(stored.intermediate_values)]
+    if last is not None and stored.system_attrs[last] == reported:
+        del stored.system_attrs[last]
+    return trial.study.pruner.prune(trial.study, stored)
 
 
 def end(search: optuna.Study, trial: optuna.Trial, result: Result) -> None:

@@ -167,6 +167,28 @@ class TestAPruningDecision:
         assert [storage.stops(again, before, e, 0.1, may=True) for e in (1, 2)] == [False, True]
         assert study.get_trials()[0].intermediate_values.keys() == {1, 2}
 
+    @pytest.mark.parametrize(
+        "pruner",
+        [
+            optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2),
+            optuna.pruners.HyperbandPruner(min_resource=2, max_resource=4, reduction_factor=2),
+        ],
+    )
+    def test_is_the_same_where_the_pruner_alone_had_written_it_down(
+        self, pruner: optuna.pruners.BasePruner
+    ) -> None:
+        study = optuna.create_study(direction="maximize", pruner=pruner)
+        decided, decided_again = [], []
+        for accuracy in (0.5, 0.6, 0.1, 0.55, 0.2, 0.7, 0.15, 0.3):
+            trial = study.ask()
+            trial.report(0.05, 1)
+            assert not trial.should_prune()
+            trial.report(accuracy, 2)
+            decided.append(trial.should_prune())  # killed before that was written down
+            again, before = optuna.Trial(study, trial._trial_id), study.get_trials()[-1]
+            decided_again.append(storage.stops(again, before, 2, accuracy, may=True))
+        assert decided == decided_again and {*decided} == {True, False}
+
     def test_is_not_taken_at_the_end_of_a_run(self, study: optuna.Study) -> None:
         trial = study.ask()
         before = study.get_trials()[0]
