@@ -216,6 +216,8 @@ def mirroring(
         yield
     finally:
         ended.set()
+    if mirror.away:
+        say(f"{store.server_key}: waiting for it, {PATIENCE:g} s at most")
     arrive(mirror, PATIENCE, thread)
     if mirror.away:
         say(f"{store.server_key}: is back")

@@ -1,6 +1,6 @@
 """A study as a terminal shows it: how far its arms are, what they came to, what to make of it.
 
-Below 100 columns a table becomes lines of text, which a terminal wraps and never cuts.
+Where a table doesn't fit it becomes lines of text, which a terminal wraps and never cuts.
 """
 
 import math
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # pandas and Optuna take a while to import, and many verbs do
 
     from studies.report.conclusion import Conclusion
     from studies.search.stored import StoredArm
+
+BEST = 1  # the column of a best trial's overrides, between which a line may end
 
 
 def standing(arms: Sequence["StoredArm"], width: int, alive: bool = True) -> RenderableType:
@@ -118,12 +121,14 @@ def summary(arms: "pd.DataFrame", width: int) -> RenderableType:
     from studies.report import typeset
 
     text = typeset.small(arms, overrides=True)
-    if width >= WIDE:
-        table = Table(box=box.SIMPLE_HEAD)
-        for heading in text.columns:
-            table.add_column(heading, overflow="fold")
-        for row in text.to_numpy():
-            table.add_row(*row)
+    table = Table(box=box.SIMPLE_HEAD)
+    for place, heading in enumerate(text.columns):
+        words = " ".join(text[heading]).split() if place == BEST else [heading, *text[heading]]
+        table.add_column(heading, no_wrap=place != BEST, min_width=max(map(len, words), default=0))
+    for row in text.to_numpy():
+        table.add_row(*row)
+    screen = Console(width=width)
+    if Measurement.get(screen, screen.options, table).minimum < width:
         return table
     lines = []
     for name, best, validation, test, interval, finals in text.to_numpy():

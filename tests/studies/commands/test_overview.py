@@ -137,6 +137,18 @@ def test_the_summary_joins_what_was_tuned_and_leaves_out_what_is_not_there() -> 
     assert last == "b · no complete trial · 0 final runs"
 
 
+@pytest.mark.parametrize("width", range(60, 150, 7))
+def test_a_summary_ends_lines_between_overrides_and_fits(width: int) -> None:
+    suggested = {"optimizer.lr": 0.00229, "optimizer.momentum": 0.779}
+    runs = [trial("batchnorm", 0, 0.5, **suggested), final("batchnorm", 0, 1, 0.4)]
+    shown = lines(
+        overview.summary(evidence([*runs, final("batchnorm", 0, 2, 0.5)]).arms, width), width
+    )
+    text = " ".join(shown)
+    assert "optimizer.momentum=0.779" in text and "optimizer.lr=0.00229" in text
+    assert "final run" in text.splitlines()[0] and max(map(len, shown)) <= width
+
+
 def test_the_answer_comes_with_every_warning_and_what_would_mend_it() -> None:
     given = evidence([trial("a", 0, 0.5)])
     findings = [
