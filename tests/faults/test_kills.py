@@ -56,7 +56,7 @@ def disturbed(folder: Path, study: Sequence[str], left: int, chance: random.Rand
         process = started(folder, "run", *study)
         if kills.total() < left:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=chance.uniform(1, 12))
+                process.communicate(timeout=chance.uniform(1, 9))
             if process.poll() is None:
                 kill = chance.choice(KINDS)
                 kill(process)
