@@ -158,7 +158,7 @@ def test_a_plan_says_what_would_be_run_and_runs_nothing(
         "Does BatchNorm help on raw [0, 255] pixels?",
         "plain: model=mlp",
         "data.pixels=raw",
-        "plain: optimizer.lr (momentum) 1e-08 to 0.01, log",
+        "plain: optimizer.lr (momentum) 1e-07 to 0.01, log",
         "optimizer.momentum (momentum) 0 to 0.99, linear",
         "tpe",
         "halving",
