@@ -15,6 +15,7 @@ from omegaconf import MISSING
 from pipeline.errors import check, is_number, is_whole
 
 RESERVED = ("train", "default")  # MLflow experiments that are no study
+STORES = ("http://", "https://", "databricks", "sqlite:", "postgresql", "mysql", "mssql")
 OWN_TAGS = {"study", "arm", "phase", "trial", "suggested", "outcome", "epochs", "steps", "seconds"}
 OWN_TAGS |= {"error", "machine", "question", "command", "test_evaluations"}  # and any with a dot
 SEEDS = 1000  # apart are the seeds of two searches: the final runs' lie in between
@@ -109,8 +110,9 @@ class TrainerConfig:
 class TrackingConfig:
     """Where runs are logged, and what is said of them; no part of what they are.
 
-    `uri` null is that of MLFLOW_TRACKING_URI, or else the SQLite store under `mlruns_dir`. `note`
-    (Markdown) and `tags` (text or numbers by name, as text once checked) are put on every run.
+    `uri` null is that of MLFLOW_TRACKING_URI, or else the SQLite store under `mlruns_dir`; a server
+    is sent copies of that store, a database is used in its place. `note` (Markdown) and `tags`
+    (text or numbers by name, as text once checked) are put on every run.
     """
 
     uri: str | None = None
@@ -118,6 +120,10 @@ class TrackingConfig:
     tags: Any = None
 
     def __post_init__(self) -> None:
+        uri = self.uri
+        allowed = "a server, http://HOST:PORT, or a database, as sqlite:///FILE or postgresql://…"
+        known = uri is None or uri.startswith(STORES)
+        check("tracking.uri", str(uri).rpartition("@")[2], known, allowed)  # without a password
         given = {} if self.tags is None else self.tags
         check("tracking.tags", given, isinstance(given, dict), "'{NAME: text, …}'")
         for name, value in given.items():

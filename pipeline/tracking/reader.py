@@ -1,11 +1,14 @@
 """What an MLflow store holds, and where it is: the project's own SQLite file, or another."""
 
 import os
+import signal
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 
 from filelock import FileLock
 from mlflow.entities import Experiment, Run
@@ -17,6 +20,7 @@ from pipeline.errors import UserError, check, did_you_mean
 from pipeline.tracking import bulk, pages
 from pipeline.tracking.pages import masked
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SERVERS = ("http://", "https://", "databricks")
 PLACES = {"experiments": "artifact_location", "runs": "artifact_uri"}  # absolute, in a database
 PLACES |= {"logged_models": "artifact_location"}
@@ -135,12 +139,40 @@ class Reader:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """What MLflow, its database or the disk raise, as one UserError line."""
+        """What MLflow, its database or the disk raise, as one UserError line; Ctrl-C waits."""
         try:
-            yield
+            with undisturbed():
+                yield
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
             line = masked(str(error).splitlines()[0]).replace("<database_uri>", masked(self.uri))
             raise UserError(f"{self.place}: can't be used: {line}") from error
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Have what ends this process wait until the block has; a second time it doesn't.
+
+    Struck in the middle of a write, MLflow's session may keep its database locked for as long as
+    the exception is handled, so that no other write of this process succeeds, and each takes 20 s
+    to fail.
+    """
+    struck: list[int] = []
+
+    def strike(number: int, frame: FrameType | None) -> None:
+        struck.append(number)
+        if len(struck) > 1:
+            raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()  # signals are heard there alone
+    ending = (s for s in ENDING if here and signal.getsignal(s) is signal.default_int_handler)
+    before = {number: signal.signal(number, strike) for number in ending}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if len(struck) == 1:
+            raise KeyboardInterrupt
 
 
 def follow(file: Path, folder: Path) -> None:

@@ -61,6 +61,8 @@ def disturbed(folder: Path, study: Sequence[str], left: int, chance: random.Rand
                 kill = chance.choice(KINDS)
                 kill(process)
                 kills[kill.__name__] += 1
+                if kill in (terminated, interrupted):  # it ends by itself, and soon
+                    process.communicate(timeout=15)
         if ended(process) == 0:
             return kills
 

@@ -94,6 +94,8 @@ MEANT = [
     ("device=gpu", "device=gpu: allowed is auto, cpu, cuda"),
     ("--optimizer=adam", "allowed is an override, KEY=VALUE (did you mean optimizer=adam?)"),
     ("nothing", "allowed is an override, KEY=VALUE, without blanks around ="),
+    ("tracking.uri=foo", "tracking.uri=foo: allowed is a server, http://HOST:PORT, or a database"),
+    ("tracking.uri=ftp://me:secret@h", "tracking.uri=h: allowed is a server"),
     (f"seed={2**64}", "allowed is a whole number from 0 to 4294967295"),
 ]
 

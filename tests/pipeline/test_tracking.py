@@ -3,15 +3,18 @@
 import math
 import multiprocessing
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from mlflow.entities import Run
+from sqlalchemy import event
 
 from pipeline.compose import compose, flat
 from pipeline.environment import environment
@@ -19,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.results import Epoch, Evaluation, Outcome, Reached, Result
 from pipeline.tracking import STATUS, Store, bulk, compact, result_metrics, texts
 from pipeline.tracking.mirror import Mirror
+from pipeline.tracking.reader import undisturbed
 
 FIRST = Epoch(1, 12, 1295, 2.0, 0.25, 2.1, 0.3, 0.1, 4.0, 0.5, 0.4, 1000.0)
 SECOND = Epoch(2, 24, 2590, 1.0, 0.5, 1.1, 0.4, 0.05, 2.0, 1.0, 0.9, 1100.0)
@@ -254,6 +258,40 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 def test_a_store_that_is_no_database_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("no database at all, by any means" * 100)
     one_line(lambda: Store(None, tmp_path), f"mlruns_dir={tmp_path}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_write_that_is_struck_is_written_before_it_is_heard(
+    number: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given up half-way, it would leave the database locked for this process's other writes."""
+    before = signal.signal(number, signal.default_int_handler)
+    run_id = store.start(store.experiment("e"), "a run", params={}, tags={})
+    engine = bulk._database(store.client).engine
+    for statement in range(1, 9):
+        left = [statement]
+
+        def strike(*arguments: object, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                signal.raise_signal(number)
+
+        event.listen(engine, "after_cursor_execute", strike)
+        with suppress(KeyboardInterrupt):
+            store.figures(run_id, {"x": float(statement)}, statement)
+            assert left[0] > 0  # it took fewer statements, and wasn't struck
+        event.remove(engine, "after_cursor_execute", strike)
+        assert store.history(run_id, "x")[-1] == (statement, float(statement))
+    signal.signal(number, before)
+
+
+def test_a_second_strike_does_not_wait() -> None:
+    with pytest.raises(KeyboardInterrupt), undisturbed():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.slow
