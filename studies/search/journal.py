@@ -6,7 +6,6 @@ study; it holds the study's lock for as long. So a trial found RUNNING when the 
 interrupted, and no worker touches the file. Imports no MLflow and no training.
 """
 
-import copy
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,28 +66,38 @@ def stops(
     if epoch > reported:
         trial.report(accuracy, epoch)
     if stopped_at is not None:
+        if may and epoch == stopped_at:
+            trial.should_prune()  # for its marks, should a kill have come before them
         return may and epoch == stopped_at
-    stop = may and epoch >= reported and prunes(trial, anew=epoch == reported)
+    if not may or epoch < reported:
+        return False
+    search, storage = trial.study, trial.study._storage
+    held = Held(storage)
+    asked = optuna.Study(search.study_name, held, pruner=search.pruner)  # type: ignore[arg-type]
+    stop = search.pruner.prune(asked, storage.get_trial(trial._trial_id))
     if stop:
         trial.set_user_attr("pruned_at", epoch)
+    for mark in held.marks:
+        storage.set_trial_system_attr(*mark)
     return stop
 
 
-def prunes(trial: optuna.Trial, *, anew: bool) -> bool:
-    """What the pruner says of the last report; `anew` where it may have been asked before.
+class Held:
+    """A storage to read from, whose pruner's marks are held back until a decision is written down.
 
-    Halving and Hyperband mark a rung before they answer, and asked again are at the next one: a
-    rung whose mark is the last report's is theirs to decide once more.
+    Halving and Hyperband mark a rung before they answer; asked again after a kill between the two,
+    they would be at the next rung, and the trial would go on.
     """
-    if not anew:
-        return trial.should_prune()
-    stored = copy.deepcopy(trial.study.trials[trial.number])
-    rungs = [key for key in stored.system_attrs if key.startswith("completed_rung_")]
-    last = max(rungs, key=lambda key: int(key.rpartition("_")[2]), default=None)
-    reported = stored.intermediate_values[max(stored.intermediate_values)]
-    if last is not None and stored.system_attrs[last] == reported:
-        del stored.system_attrs[last]
-    return trial.study.pruner.prune(trial.study, stored)
+
+    def __init__(self, storage: BaseStorage) -> None:
+        self.storage = storage
+        self.marks: list[tuple[int, str, Any]] = []
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self.marks.append((trial_id, key, value))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.storage, name)
 
 
 def end(search: optuna.Study, trial: optuna.Trial, result: Result) -> None:

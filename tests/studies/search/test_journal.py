@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,17 @@ def test_final_runs_of_a_former_best_do_not_count() -> None:
     assert stored.runs.keys() == {"former", "present"}  # both are runs of the study all the same
 
 
+def struck(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
 class TestAPruningDecision:
     """Of one trial, told to go on after epoch 1 and to stop after epoch 2."""
 
     @pytest.fixture
     def study(self, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
         study = optuna.create_study(direction="maximize", pruner=optuna.pruners.NopPruner())
-        prunes = iter([False, True])
+        prunes = iter([False, True, False])
         monkeypatch.setattr(study.pruner, "prune", lambda *_: next(prunes))
         return study
 
@@ -153,7 +158,7 @@ class TestAPruningDecision:
         trial = study.ask()
         before = study.get_trials()[0]
         assert [storage.stops(trial, before, e, 0.1, may=True) for e in (1, 2)] == [False, True]
-        # Killed here; the pruner, which would say otherwise by now, isn't asked again.
+        # Killed here; what the pruner would say by now, which is otherwise, doesn't count.
         again, before = optuna.Trial(study, trial._trial_id), study.get_trials()[0]
         assert [storage.stops(again, before, e, 0.1, may=True) for e in (1, 2)] == [False, True]
 
@@ -167,6 +172,7 @@ class TestAPruningDecision:
         assert [storage.stops(again, before, e, 0.1, may=True) for e in (1, 2)] == [False, True]
         assert study.get_trials()[0].intermediate_values.keys() == {1, 2}
 
+    @pytest.mark.parametrize("killed", ["set_trial_user_attr", "set_trial_system_attr", None])
     @pytest.mark.parametrize(
         "pruner",
         [
@@ -174,20 +180,28 @@ class TestAPruningDecision:
             optuna.pruners.HyperbandPruner(min_resource=2, max_resource=4, reduction_factor=2),
         ],
     )
-    def test_is_the_same_where_the_pruner_alone_had_written_it_down(
-        self, pruner: optuna.pruners.BasePruner
+    def test_is_the_pruners_wherever_a_kill_came_between_the_marks_of_both(
+        self, pruner: optuna.pruners.BasePruner, killed: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        study = optuna.create_study(direction="maximize", pruner=pruner)
-        decided, decided_again = [], []
+        undisturbed, disturbed = (
+            optuna.create_study(study_name="s", direction="maximize", pruner=pruner) for _ in "ab"
+        )
+        expected, found = [], []
         for accuracy in (0.5, 0.6, 0.1, 0.55, 0.2, 0.7, 0.15, 0.3):
-            trial = study.ask()
-            trial.report(0.05, 1)
-            assert not trial.should_prune()
+            trial = undisturbed.ask()
             trial.report(accuracy, 2)
-            decided.append(trial.should_prune())  # killed before that was written down
-            again, before = optuna.Trial(study, trial._trial_id), study.get_trials()[-1]
-            decided_again.append(storage.stops(again, before, 2, accuracy, may=True))
-        assert decided == decided_again and {*decided} == {True, False}
+            expected.append(trial.should_prune())
+            trial, before = disturbed.ask(), disturbed.get_trials()[-1]
+            if killed is not None:
+                with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+                    patch.setattr(type(disturbed._storage), killed, struck)
+                    storage.stops(trial, before, 1, 0.05, may=False)
+                    storage.stops(trial, before, 2, accuracy, may=True)
+            trial, before = optuna.Trial(disturbed, trial._trial_id), disturbed.get_trials()[-1]
+            found += [storage.stops(trial, before, e, accuracy, may=e == 2) for e in (1, 2)][1:]
+        assert found == expected and {*found} == {True, False}
+        marks = [[t.system_attrs for t in s.get_trials()] for s in (undisturbed, disturbed)]
+        assert marks[0] == marks[1]
 
     def test_is_not_taken_at_the_end_of_a_run(self, study: optuna.Study) -> None:
         trial = study.ask()
