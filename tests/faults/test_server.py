@@ -1,6 +1,5 @@
 """A study under a real tracking server on a real PostgreSQL, both of which go away meanwhile."""
 
-import os
 import signal
 import tempfile
 import time
@@ -17,7 +16,7 @@ from servers import Postgres, Server, needs_postgres
 from pipeline.tracking import Store
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600), needs_postgres]
-AWAY = float(os.environ.get("FAULTS_AWAY", "20"))  # seconds
+AWAY = 20.0  # seconds
 BUDGET = ("study.trials=6", "study.finals=3", "sampler=random", "pruner=none")
 STUDY = ("study=quickstart", "data=digits", *BUDGET)
 
