@@ -6,7 +6,7 @@ tags are what they are, files are written over. A copy has its original's id as 
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.entities import LoggedModel, LoggedModelOutput, Param, Run, RunTag
@@ -23,33 +23,37 @@ BATCH = 1000  # figures that MLflow takes at once
 
 @dataclass
 class Copy:
-    """What a server has of a run: under which id, its tags, whether it `ended` there, and its
-    figures up to a time in milliseconds, None where that isn't known. `gone` is one that was
-    deleted, and stays so.
+    """What a server has of a run: under which id, its tags, the `state` in which it has ended
+    there, empty while it is open, and its figures up to a time in milliseconds, None where that
+    isn't known. `gone` is one that was deleted, and stays so.
     """
 
     run_id: str
-    tags: Mapping[str, str] = field(default_factory=dict)
-    ended: bool = False
+    tags: Mapping[str, str]
+    state: str = ""
     upto: int | None = None
     gone: bool = False
+
+    def has(self, state: str) -> bool:
+        """Whether nothing is to be sent of a run in this state."""
+        return self.gone or self.state == state
 
 
 def begin(server: MlflowClient, experiment: str, run: Run, parent: Copy | None) -> Copy:
     """Open a run's copy; or take that of another process, or of an answer that was lost."""
     for found in server.search_runs([experiment], copy_of(run.info.run_id)):
-        return Copy(found.info.run_id)
+        return Copy(found.info.run_id, found.data.tags)
     tags = {OF_RUN: run.info.run_id} | _tags(run, parent)
     began, name = run.info.start_time, run.info.run_name
     made = server.create_run(experiment, start_time=began, tags=tags, run_name=name)
-    return Copy(made.info.run_id)
+    return Copy(made.info.run_id, tags)
 
 
 def reopen(server: MlflowClient, copy: Copy) -> None:
     """Let an ended copy go on, as its original does, or has until it ended once more."""
     server.set_tag(copy.run_id, SENT, "")
     server.update_run(copy.run_id, status="RUNNING")
-    copy.ended, copy.upto = False, None
+    copy.state = ""
 
 
 def send_figures(own: MlflowClient, server: MlflowClient, copy: Copy, run_id: str) -> None:
@@ -64,14 +68,15 @@ def send_all(
     own: MlflowClient, server: MlflowClient, copy: Copy, run: Run, parent: Copy | None
 ) -> None:
     """All of a run but its model and its end; `parent` is its parent's copy."""
-    params = [Param(key, value) for key, value in run.data.params.items()]
-    tags = [RunTag(key, value) for key, value in _tags(run, parent).items()]
-    server.log_batch(copy.run_id, params=params, tags=tags)
+    params, tags = run.data.params.items(), _tags(run, parent)
+    server.log_batch(
+        copy.run_id, params=[Param(*p) for p in params], tags=[RunTag(*t) for t in tags.items()]
+    )
     if run.inputs is not None and run.inputs.dataset_inputs:
         server.log_inputs(copy.run_id, run.inputs.dataset_inputs)
-    copy.tags = server.get_run(copy.run_id).data.tags
-    for tag in OF_ENDED & copy.tags.keys() - run.data.tags.keys():
+    for tag in OF_ENDED & copy.tags.keys() - tags.keys():
         server.delete_tag(copy.run_id, tag)
+    copy.tags = tags
     copy.upto = None  # of all times: the clock may have been set back
     send_figures(own, server, copy, run.info.run_id)
     if (files := _folder(run.info.artifact_uri)).is_dir():
@@ -82,7 +87,7 @@ def end(server: MlflowClient, copy: Copy, run: Run, state: str) -> None:
     """End a copy as its original has ended; `state` is what that is known by."""
     server.set_terminated(copy.run_id, run.info.status, run.info.end_time)
     server.set_tag(copy.run_id, SENT, state)
-    copy.ended = True
+    copy.state = state
 
 
 def send_model(

@@ -38,8 +38,7 @@ class Mirror:
         store.checkpoints.mkdir(parents=True, exist_ok=True)  # for a lock, and scratch folders
         self.there: str | None = None  # the experiment's id on the server, once it has answered
         self.away = False  # as far as anybody was told
-        self.copies: dict[str, Copy] = {}
-        self.arrived: dict[str, str] = {}  # the states in which runs are known to have arrived
+        self.copies: dict[str, Copy] = {}  # by their originals' ids, as far as is known
 
     def send(self, *, closing: bool = False) -> None:
         """Send what is new; `closing`, the models too, and what is new in runs that ended before.
@@ -50,12 +49,11 @@ class Mirror:
         try:
             with sending_to(self.store), FileLock(lock):
                 there = self.there or self._find()
-                if closing:
-                    self._look_again()
+                again = self._changed() if closing else set()
                 for run_id, state in self.states().items():
                     if state == bulk.GONE:
                         self._delete(run_id)
-                    elif self.arrived.get(run_id) != state:
+                    elif run_id in again or not self._has(run_id, state):
                         self._send(there, run_id, state)
                 if closing:
                     self._send_models(there)
@@ -81,7 +79,11 @@ class Mirror:
     def missing(self) -> int:
         """How many runs aren't known to have arrived as they are."""
         states = self.states().items()
-        return sum(s not in (bulk.GONE, self.arrived.get(run)) for run, s in states)
+        return sum(state != bulk.GONE and not self._has(run, state) for run, state in states)
+
+    def _has(self, run_id: str, state: str) -> bool:
+        copy = self.copies.get(run_id)
+        return copy is not None and copy.has(state)
 
     def _find(self) -> str:
         """Find the experiment on the server, or make it, and what is there of its runs."""
@@ -90,20 +92,22 @@ class Mirror:
             if (original := run.data.tags.get(OF_RUN)) is not None:
                 state = run.data.tags.get(SENT, "")
                 gone = run.info.lifecycle_stage == LifecycleStage.DELETED
-                copy = Copy(run.info.run_id, run.data.tags, ended=bool(state), gone=gone)
-                self.copies[original], self.arrived[original] = copy, state
+                self.copies[original] = Copy(run.info.run_id, run.data.tags, state, gone=gone)
         self.there = there
         return there
 
-    def _look_again(self) -> None:
-        """Have runs sent again that have other tags by now, and a study's own for its files."""
+    def _changed(self) -> set[str]:
+        """The runs that are there with other tags than by now, and a study's own for its files."""
+        changed = set()
         for row in bulk.rows(self.store.client, self.experiment):
             tags = {k.removeprefix("tags."): v for k, v in row.items() if k.startswith("tags.")}
             copy = self.copies.get(row["run_id"])
-            there = {} if copy is None else copy.tags
-            other = any(there.get(key) != value for key, value in tags.items() if key != PARENT)
+            if copy is None or copy.gone:
+                continue
+            other = any(copy.tags.get(key) != value for key, value in tags.items() if key != PARENT)
             if other or tags.get("phase") == "study":
-                self.arrived.pop(row["run_id"], None)
+                changed.add(row["run_id"])
+        return changed
 
     def _delete(self, run_id: str) -> None:
         copy = self.copies.get(run_id)
@@ -113,14 +117,11 @@ class Mirror:
 
     def _send(self, there: str, run_id: str, state: str) -> None:
         """One run: what is new of its figures, and all else where it began, ended or goes on."""
-        copy, ended = self.copies.get(run_id), not state.startswith(bulk.OPEN)
-        if copy is not None and copy.gone:
-            self.arrived[run_id] = state
-            return
-        if copy is not None and copy.ended:
+        copy, own = self.copies.get(run_id), self.store.client
+        ended = not state.startswith(bulk.OPEN)
+        if copy is not None and copy.state:
             copies.reopen(self.client, copy)
-        own = self.store.client
-        if copy is not None and copy.upto is not None and not ended:
+        elif copy is not None and copy.upto is not None and not ended:
             copies.send_figures(own, self.client, copy, run_id)
             return
         run = own.get_run(run_id)
@@ -133,7 +134,6 @@ class Mirror:
         copies.send_all(own, self.client, copy, run, parent)
         if ended:
             copies.end(self.client, copy, run, state)
-            self.arrived[run_id] = state
 
     def _send_models(self, there: str) -> None:
         """Every model of the runs that are sent, but for those that are there whole."""

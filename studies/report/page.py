@@ -32,8 +32,7 @@ def write(
 ) -> list[Path]:
     """Write report.html, report.md and the plots as PNG files beside them; returns the files.
 
-    `address` is where MLflow shows a {run}. Raises UserError where the folder can't
-    be written.
+    `address` is where MLflow shows a {run}. Raises UserError where the folder can't be written.
     """
     plots = draw(evidence)
     texts = render(page(evidence, findings, plots, address))

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -10,26 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from harness import free_port, is_open
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))  # Debian's, the newest last
 MISSING = "PostgreSQL isn't installed (Debian: apt-get install postgresql)"
 needs_postgres = pytest.mark.skipif(not PROGRAMS, reason=MISSING)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def wait(port: int, process: "subprocess.Popen[bytes]", seconds: float = 60) -> None:
     ends = time.monotonic() + seconds
-    while not answers(port):
+    while not is_open(port):
         assert process.poll() is None, f"{process.args!r} ended: {process.returncode}"
         assert time.monotonic() < ends, f"{process.args!r} doesn't answer"
         time.sleep(0.1)

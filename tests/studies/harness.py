@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -197,6 +198,18 @@ def exported(mlruns: Path, study: str) -> pd.DataFrame:
     table = pd.read_csv(mlruns / f"exports/{study}/trials.csv")
     table = table.drop(columns=["study", "seconds", "run_id"])
     return table.sort_values(["arm", "phase", "trial", "seed"]).reset_index(drop=True)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def is_open(port: int) -> bool:
+    """Whether something on this machine answers there."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def command(*arguments: str) -> list[str]:

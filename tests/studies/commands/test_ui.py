@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from copied import check_same, copies
-from harness import command, environment, in_process, one_line
+from harness import command, environment, free_port, in_process, is_open, one_line
 from mlflow.tracking import MlflowClient
 from test_cli import Answer, say, user
 
@@ -38,17 +38,6 @@ READERS = (
     "ui",
     f"replay {'a' * 32}",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def closes(port: int) -> bool:
