@@ -79,6 +79,7 @@ class Search:
     """A search in one order: epochs and seconds until it was close to the best of all, and in all.
 
     `epochs_to` and `seconds_to` are infinite where it never was; `lacks` is by how much the best it
+    found stays below the best of all curves, `complete` how many trials weren't pruned.
     """
 
     epochs_to: float
