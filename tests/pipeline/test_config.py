@@ -48,6 +48,12 @@ def test_every_range_names_a_setting_and_both_ends_build(
             train.check_buildable(typed(config), digits)
 
 
+@pytest.mark.parametrize("beta", ["beta1", "beta2"])
+def test_a_fraction_may_be_given_as_a_whole_number(beta: str, digits: DataSet) -> None:
+    composed = compose(["data=digits", "optimizer=adam", f"optimizer.{beta}=0"])
+    train.check_buildable(typed(composed), digits)
+
+
 # What a mistake says: the whole line of a value that we check, the beginning of a line that Hydra's
 # error becomes.
 
