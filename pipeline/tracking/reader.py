@@ -9,6 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from filelock import FileLock
 from mlflow.entities import Experiment, Run
@@ -129,8 +131,8 @@ class Reader:
 
     def content(self, run_id: str, file: str) -> bytes:
         """An artifact, such as the WEIGHTS of a final run."""
-        with self.errors(), TemporaryDirectory() as folder:
-            return Path(self.client.download_artifacts(run_id, file, folder)).read_bytes()
+        with self.errors():
+            return artifact(self.client, run_id, file)
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Every (step, value) of a run's metric, in the order of logging."""
@@ -173,6 +175,15 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
         if len(struck) == 1:
             raise KeyboardInterrupt
+
+
+def artifact(client: MlflowClient, run_id: str, file: str) -> bytes:
+    """An artifact's content, read where it lies: MLflow's copy of it takes three times as long."""
+    place = client.get_run(run_id).info.artifact_uri
+    if place.startswith("file:"):
+        return Path(url2pathname(urlsplit(place).path), file).read_bytes()
+    with TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, file, folder)).read_bytes()
 
 
 def follow(file: Path, folder: Path) -> None:

@@ -4,7 +4,7 @@ Reads `Evidence`, which holds the frames that more than one reader wants itself.
 can't be had is empty.
 """
 
-from typing import Literal, cast
+from typing import cast
 
 import pandas as pd
 
@@ -39,23 +39,24 @@ def search_progress(evidence: Evidence) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).reindex(columns=columns)
 
 
-def learning(evidence: Evidence, x: Literal["step", "epoch", "seconds"]) -> pd.DataFrame:
-    """Learning curves of final runs: arm, metric, epoch, x, mean, low, high, observations.
+def learning(evidence: Evidence) -> pd.DataFrame:
+    """Learning curves of final runs: arm, metric, epoch, step, seconds, mean, low, high,
+    observations.
 
     `metric` is val_accuracy or train_loss; low and high bound the 95 % t-interval of the mean over
-    the arm's `observations`, empty for one. Runs are joined epoch by epoch and x is their mean
-    there, which for steps and epochs is each run's own. One that diverged is missing from its epoch
-    on; one that failed or still runs altogether.
+    the arm's `observations`, empty for one. Runs are joined epoch by epoch; step and seconds are
+    their means there, and steps are each run's own. One that diverged is missing from its epoch on;
+    one that failed or still runs altogether.
     """
     rows = []
     for key, points in final_curves(evidence).groupby(["arm", "epoch"], sort=False):
         arm, epoch = cast("tuple[str, float]", key)
         for metric in ("val_accuracy", "train_loss"):
             values = observations(points, metric, evidence.replicated)
-            at = points.loc[points[metric].notna(), x].mean()
+            at = points.loc[points[metric].notna(), ["step", "seconds"]].mean()
             figures = [*vars(statistics.mean(values)).values(), len(values)]
-            rows.append([arm, metric, int(epoch), at, *figures])
-    columns = ["arm", "metric", "epoch", "x", "mean", "low", "high", "observations"]
+            rows.append([arm, metric, int(epoch), *at, *figures])
+    columns = ["arm", "metric", "epoch", "step", "seconds", "mean", "low", "high", "observations"]
     return pd.DataFrame(rows, columns=columns)
 
 

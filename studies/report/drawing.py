@@ -41,12 +41,12 @@ def test_accuracy(finals: pd.DataFrame, arms: pd.DataFrame, look: Look) -> Figur
 
 
 def learning(curves: pd.DataFrame, look: Look, x: str, metric: str, label: str) -> Figure:
-    """Mean with its 95 % band against `x`; `curves` is `frames.learning(x)`.
+    """Mean with its 95 % band against `x`; `curves` is `frames.learning`, `x` a column.
 
     `metric` is val_accuracy or train_loss, `label` says it on the axis, with its unit.
     """
     measured = curves[(curves["metric"] == metric) & curves["mean"].notna()]
-    measured = measured.astype({"x": float, "mean": float})
+    measured = measured.assign(x=measured[x]).astype({"x": float, "mean": float})
     scale = 100 if "accuracy" in metric else 1
     arms = canvas.present(measured, look)
     figure, axes = canvas.panel(arms)

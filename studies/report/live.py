@@ -41,21 +41,19 @@ def row_id(index: Any) -> str:
     return f"run-{index}"
 
 
-def learning(
-    evidence: Evidence, means: Mapping[X, pd.DataFrame], look: Look, metric: str, label: str
-) -> Live:
+def learning(evidence: Evidence, means: pd.DataFrame, look: Look, metric: str, label: str) -> Live:
     """Curves of all final runs, their mean and its 95 % band, by steps, epochs or seconds.
 
-    `means` is `frames.learning` by each.
+    `means` is `frames.learning`.
     """
     scale = 100 if "accuracy" in metric else 1
     curves = _thinned(frames.final_curves(evidence).dropna(subset=metric))
     rows = {run: row_id(index) for index, run in evidence.trials["run_id"].items()}
     traces: list[Live] = []
-    along: dict[Any, list[Any]] = {x: [] for x in means}
+    along: dict[X, list[Any]] = {x: [] for x in BY}
     for arm, style in look.items():
         seeds = [run for _, run in curves[curves["arm"] == arm].groupby("run_id", sort=False)]
-        measured = means["epoch"].query("arm == @arm and metric == @metric and mean.notna()")
+        measured = means.query("arm == @arm and metric == @metric and mean.notna()")
         if measured.empty:
             continue
         group = {"legendgroup": arm, "name": arm, "line": {"color": style.colour}}
@@ -75,15 +73,15 @@ def learning(
             | {"y": mean, "mode": "lines+markers", "marker": {"size": 5}}
             | {"hovertemplate": f"{arm}, mean<br>%{{x}}: %{{y}}<extra></extra>"},
         ]
-        for x, frame in means.items():
-            at = _rounded(frame.loc[measured.index, "x"])
+        for x in BY:
+            at = _rounded(measured[x])
             along[x] += [at + at[::-1], _broken(_rounded(run[x]) for run in seeds), at]
-    ends = {x: frame.groupby("arm")["x"].max() for x, frame in means.items()}
-    axes = {x: _axis(AXES[x], "log" if drawing.wide(ends[x]) else "linear") for x in means}
+    ends = means.groupby("arm")[list(BY)].max()
+    axes = {x: _axis(AXES[x], "log" if drawing.wide(ends[x]) else "linear") for x in BY}
     if axes["epoch"]["xaxis.type"] == "linear":  # at whole epochs
         axes["epoch"]["xaxis.dtick"] = max(1, round(float(ends["epoch"].max()) / 8))
     figure = _switched(traces, along, axes, label, BY)
-    losses = means["epoch"].query("metric == @metric")["mean"].dropna()
+    losses = means.query("metric == @metric")["mean"].dropna()
     logarithmic = metric == "train_loss" and drawing.wide(losses)
     figure["layout"]["yaxis"]["type"] = "log" if logarithmic else "linear"
     return figure

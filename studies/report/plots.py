@@ -51,9 +51,8 @@ def _learning(evidence: Evidence, look: Look) -> list[Plot]:
         ("epoch", "train_loss", "Training loss", loss),
     ]
     drawn = []
-    learned = {x: _possible(frames.learning(evidence, x)) for x in live.BY}
+    curves = _possible(frames.learning(evidence))
     for x, metric, title, label in panels:
-        curves = learned[x]
         points = curves[curves["metric"] == metric].sort_values("epoch")
         last = points.groupby("arm", sort=False).tail(1)
         at_end = words.named(last, "mean", percent=metric == "val_accuracy")
@@ -67,7 +66,7 @@ def _learning(evidence: Evidence, look: Look) -> list[Plot]:
             shown=x == "epoch",  # its live figure switches to the others
         )
         if plot.shown and plot.figure:
-            plot = replace(plot, live=live.learning(evidence, learned, look, metric, label))
+            plot = replace(plot, live=live.learning(evidence, curves, look, metric, label))
         drawn.append(plot)
     return drawn
 

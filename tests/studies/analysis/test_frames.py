@@ -71,9 +71,9 @@ def learnt() -> Evidence:
     ("x", "at"), [("step", [10, 20]), ("epoch", [1, 2]), ("seconds", [2.5, 4.5])]
 )
 def test_seeds_are_joined_by_epoch_and_x_is_their_mean(x: Any, at: list[float]) -> None:
-    points = frames.learning(learnt(), x)
+    points = frames.learning(learnt())
     accuracy = points[points["metric"] == "val_accuracy"]
-    assert accuracy["x"].tolist() == at
+    assert accuracy[x].tolist() == at
     assert accuracy["mean"].tolist() == pytest.approx([0.25, 0.5])
     assert accuracy["observations"].tolist() == [2, 2]  # the failed one isn't in it
     # t(0.975, 1) = 12.706; the mean's standard error is half the difference of two values
@@ -85,7 +85,7 @@ def test_seeds_are_joined_by_epoch_and_x_is_their_mean(x: Any, at: list[float]) 
 
 def test_one_seed_has_a_curve_and_no_interval() -> None:
     given = evidence([trial("a", 0, 0.5), final("a", 0, 1, 0.5)], curves=curve("a", 1, [0.2]))
-    points = frames.learning(given, "epoch")
+    points = frames.learning(given)
     assert points["mean"].tolist() == [0.2, 1.0]
     assert points[["low", "high"]].isna().all(axis=None)
 
@@ -93,4 +93,4 @@ def test_one_seed_has_a_curve_and_no_interval() -> None:
 def test_a_seed_that_diverged_is_missing_from_its_epoch_on() -> None:
     runs = [trial("a", 0, 0.5), final("a", 0, 1, 0.5), final("a", 0, 2, 0.5, outcome="diverged")]
     given = evidence(runs, curves=[*curve("a", 1, [0.2, 0.4]), *curve("a", 2, [0.3])])
-    assert frames.learning(given, "epoch")["observations"].tolist() == [2, 2, 1, 1]
+    assert frames.learning(given)["observations"].tolist() == [2, 2, 1, 1]

@@ -69,7 +69,7 @@ def test_many_curves_are_thinned_but_keep_their_last_epoch(monkeypatch: Any) -> 
     monkeypatch.setattr(live, "MOST", 10)
     curves = [row for seed in (1, 2) for row in curve("plain", seed, [0.1] * 20)]
     many = evidence(retrained({"plain": TEN}), curves=curves)
-    look, means = canvas.styles(["plain"]), {x: frames.learning(many, x) for x in live.BY}
+    look, means = canvas.styles(["plain"]), frames.learning(many)
     _, seeds, mean = live.learning(many, means, look, "val_accuracy", "")["data"]
     drawn = [x for x in seeds["x"] if x is not None]
     assert len(drawn) == 10 and drawn[-1] == 20 and len(mean["x"]) == 20
