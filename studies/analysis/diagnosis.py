@@ -7,7 +7,7 @@ searches; docs/method.md shows how often, and how often in sick ones. What they 
 
 import math
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.words import count
@@ -48,6 +48,8 @@ def diagnose(evidence: Evidence) -> list[Finding]:
     rules = [missing, cut, unequal, widths, trained, failures, chance, boundary, budget]
     rules += [ties, diverged, length, overfitting, inclusion]
     findings = [finding for rule in rules for finding in rule(evidence)]
+    if evidence.rounds:  # which settles already: its answer says what is open, and at which limit
+        findings = [replace(f, override=f.override.replace(SETTLE, "")) for f in findings]
     order = [None, *symptoms.arms(evidence)]
     return sorted(findings, key=lambda finding: order.index(finding.arm))
 

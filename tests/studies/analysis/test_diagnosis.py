@@ -13,6 +13,7 @@ from building import LR, Row, curve, definition, evidence, final, trial
 from studies.analysis import diagnosis, edges, rising
 from studies.analysis.diagnosis import Finding, diagnose
 from studies.analysis.evidence import Evidence
+from studies.search.rounds import Round
 
 
 def of(kind: str, given: Evidence) -> list[Finding]:
@@ -463,6 +464,14 @@ def test_ranges_of_unequal_width_are_told_and_ranges_that_lie_elsewhere_are_not(
         found = of("widths", evidence([*rates(0.01), *rates(0.01, arm="b")], definitions=ranges))
         assert [f.text.rpartition(": ")[2].rstrip(".") for f in found] == told
         assert all(f.override == "settle=true" for f in found)
+
+
+def test_a_study_that_settles_by_itself_is_not_advised_to() -> None:
+    ranges = {"a": definition(), "b": definition(lr={**LR, "low": 1e-7})}
+    settling = evidence([*rates(0.01), *rates(0.01, arm="b")], definitions=ranges)
+    vars(settling)["rounds"] = [Round(2, 16, {}, 4, end="not settled")]
+    assert "" in {f.override for f in diagnose(settling) if f.kind == "widths"}
+    assert "settle=true" not in {f.override for f in diagnose(settling)}
 
 
 def test_as_many_trials_trained_for_unequally_many_epochs_are_told() -> None:
