@@ -72,9 +72,8 @@ def take_the_terminal() -> None:
     """Ctrl-C and hanging up reach this process, as the one that a shell has in front."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(
-        signal.SIGHUP, signal.SIG_DFL
-    )  # which tests under nohup ignore, and their children
+    # Tests under nohup ignore it, and so would their children.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @contextmanager
