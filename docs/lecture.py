@@ -2,7 +2,9 @@
 
 Between `<!-- study NAME FIGURE … -->` and `<!-- end -->` goes what NAME's report says of it: its
 answer, its command, its first table, its warnings and these figures, which come to docs/figures.
-All of it is generated; what stands around it is an author's. With names, theirs alone are filled.
+Between `<!-- again NAME -->` and `<!-- end -->` goes what the same study answers from another seed,
+as NAME-again. All of it is generated; what stands around it is an author's. With names, theirs
+alone are filled.
 """
 
 import re
@@ -13,20 +15,34 @@ from pathlib import Path
 from studies.api import report
 
 DOCS = Path(__file__).parent
-BLOCK = re.compile(r"(<!-- study (\S+)(.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (study|again) (\S+)(.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 TABLES = ("What the target took", "Inside the networks", "Arms")  # the first that there is
+
+
+def reported(name: str, mlruns: str) -> tuple[Path, str, str, dict[str, str]]:
+    """Where a study's report lies, its answer as a quotation, its budget, its sections by title."""
+    folder = report(name, f"mlruns_dir={mlruns}").parent
+    head, *parts = re.split(r"^## ", (folder / "report.md").read_text(), flags=re.MULTILINE)
+    _, answer, budget = head.strip().split("\n\n")
+    sections = dict(part.split("\n", 1) for part in parts)
+    return folder, "> " + answer.replace("\n", "\n> "), budget, sections
+
+
+def again(name: str, mlruns: str) -> str:
+    """What a study answers from another seed: other searches, splits and final runs throughout."""
+    _, answer, budget, _ = reported(f"{name}-again", mlruns)
+    spent = budget.split(" · ")[-1]
+    command = f"optstudy run study={name} study.name={name}-again seed=100000"
+    return f"From another seed (`{command}`, {spent}):\n\n{answer}\n"
 
 
 def block(name: str, figures: list[str], mlruns: str) -> str:
     """A study's part of the document; its figures are copied."""
-    folder = report(name, f"mlruns_dir={mlruns}").parent
-    head, *parts = re.split(r"^## ", (folder / "report.md").read_text(), flags=re.MULTILINE)
-    sections = dict(part.split("\n", 1) for part in parts)
-    _, answer, budget = head.strip().split("\n\n")
+    folder, answer, budget, sections = reported(name, mlruns)
     table = next(sections[title] for title in TABLES if title in sections)
     rows = "\n".join(line for line in table.splitlines() if line.startswith("|"))
     warned = re.findall(r"^- \*\*.*$", sections.get("Warnings", ""), flags=re.MULTILINE)
-    said = ["> " + answer.replace("\n", "\n> "), f"`optstudy run study={name}`: {budget}", rows]
+    said = [answer, f"`optstudy run study={name}`: {budget}", rows]
     said += ["What the report warns of:", "\n".join(warned)] if warned else []
     pictures = re.findall(r"!\[(.*?)\]\((.*?)\.png\)", sections["Figures"])
     for alt, figure in pictures:
@@ -41,9 +57,11 @@ def main(mlruns: str = "mlruns", *names: str) -> None:
     """Fill every block of the document, or those of some studies."""
 
     def filled(at: re.Match[str]) -> str:
-        if names and at[2] not in names:
+        opening, kind, name, figures, end = at.groups()
+        if names and (name if kind == "study" else f"{name}-again") not in names:
             return at[0]
-        return f"{at[1]}\n{block(at[2], at[3].split(), mlruns)}\n{at[4]}"
+        said = block(name, figures.split(), mlruns) if kind == "study" else again(name, mlruns)
+        return f"{opening}\n{said}\n{end}"
 
     page = DOCS / "lecture.md"
     page.write_text(BLOCK.sub(filled, page.read_text()))

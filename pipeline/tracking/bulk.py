@@ -24,6 +24,7 @@ from sqlalchemy import ColumnElement, Select, select
 from pipeline.memory import unhurried
 
 Row = dict[str, Any]
+Point = tuple[str, str, int, float]  # run id, metric, step, value
 T = TypeVar("T")
 KINDS: dict[str, Any] = {"metrics": SqlLatestMetric, "params": SqlParam, "tags": SqlTag}
 GONE, OPEN = "deleted", "RUNNING"
@@ -90,6 +91,15 @@ def points(client: MlflowClient, run_id: str, since: int) -> list[Metric]:
     with _database(client).ManagedSessionMaker() as session:
         found = session.execute(query.order_by(SqlMetric.timestamp, SqlMetric.step))
         return [Metric(*point) for point in found]
+
+
+def history(client: MlflowClient, runs: Iterable[str], metrics: Iterable[str]) -> list[Point]:
+    """All points of some metrics of some runs, by step."""
+    query: Any = select(SqlMetric.run_uuid, SqlMetric.key, SqlMetric.step, SqlMetric.value)
+    query = query.where(SqlMetric.run_uuid.in_([*runs]), SqlMetric.key.in_([*metrics]))
+    with _database(client).ManagedSessionMaker() as session, unhurried():
+        found = session.execute(query.order_by(SqlMetric.step, SqlMetric.timestamp))
+        return [tuple(point) for point in found]
 
 
 def columns(runs: Iterable[Run]) -> list[Row]:

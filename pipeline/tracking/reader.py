@@ -4,7 +4,7 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -134,10 +134,10 @@ class Reader:
         with self.errors():
             return artifact(self.client, run_id, file)
 
-    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
-        """Every (step, value) of a run's metric, in the order of logging."""
+    def history(self, runs: Iterable[str], metrics: Iterable[str]) -> list[bulk.Point]:
+        """Every (run id, metric, step, value) of some metrics of some runs, by step."""
         with self.errors():
-            return [(m.step, m.value) for m in self.client.get_metric_history(run_id, metric)]
+            return bulk.history(self.client, runs, metrics)
 
     @contextmanager
     def errors(self) -> Iterator[None]:

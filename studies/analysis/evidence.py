@@ -166,8 +166,6 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
     contrasts = [(a, b) for a, b in attributes.get("contrasts", [])]
     looks = max((arm.looks for arm in journal.values()), default=0)
     finals = tables.counting_finals(trials)
-    # Each run costs a query per figure: only those that measured are asked.
-    inside = {run for run, own in settings.items() if own.get("trainer.internals") == "True"}
     return Evidence(
         study=study,
         question=attributes.get("question", stored.get("question", "")),
@@ -181,7 +179,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         provenance={k: str(v) for k, v in stored.items() if k.startswith(PROVENANCE)},
         test_evaluations=_test_evaluations(logged),
         parent=str(parent.get("run_id", "")),
-        internals=_curves(store, finals[finals["run_id"].isin(inside)], INTERNALS),
+        internals=_curves(store, finals, INTERNALS),
         contrasts=contrasts,
     )
 
@@ -213,12 +211,9 @@ def _test_evaluations(logged: Iterable[Mapping[str, Any]]) -> Counter[str]:
 
 
 def _curves(store: Store, finals: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    for final in finals.itertuples():
-        steps: dict[int, dict[str, Any]] = {}
-        for column, metric in metrics.items():
-            for step, value in store.history(str(final.run_id), metric):
-                steps.setdefault(step, {})[column] = value
-        named = {name: getattr(final, name) for name in OF_RUN}
-        rows += [{**named, "step": step, **values} for step, values in sorted(steps.items())]
-    return pd.DataFrame(rows, columns=[*OF_RUN, "step", *metrics])
+    columns = {metric: column for column, metric in metrics.items()}
+    points: dict[tuple[str, int], dict[str, Any]] = {}
+    for run, metric, step, value in store.history(finals["run_id"], columns):
+        points.setdefault((run, step), {"run_id": run, "step": step})[columns[metric]] = value
+    logged = pd.DataFrame(list(points.values()), columns=["run_id", "step", *metrics])
+    return finals[[*OF_RUN]].merge(logged, on="run_id")

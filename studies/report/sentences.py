@@ -70,7 +70,7 @@ class Pair:
     @property
     def interval(self) -> str:
         """`13.8 to 14.6` points, cut to what a difference can be; empty where there is none."""
-        return words.interval(self.low, self.high, words.points, least=-1)
+        return words.interval(self.low, self.high, words.end, least=-1)
 
     @property
     def detail(self) -> str:

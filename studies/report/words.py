@@ -37,6 +37,11 @@ def points(share: float) -> str:
     return figure(share, "z.1f", 100)
 
 
+def end(share: float) -> str:
+    """`14.2` points, an interval's end; `−0.02` where `0.0` wouldn't say on which side of 0."""
+    return figure(share, "z.1f" if round(share, 3) or not share else ".1g", 100)
+
+
 def figure(value: Any, form: str, scale: float = 1) -> str:
     """A number in a format, empty where it is missing: `−0.25`, `1.67 × 10⁻⁵`."""
     if value is None or pd.isna(value):

@@ -54,6 +54,12 @@ def logged(store: Store, result: Result, *epochs: Epoch) -> Run:
     return store.client.get_run(run_id)
 
 
+def points(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
+    history = store.history([run_id], [metric])
+    assert {(run, name) for run, name, *_ in history} == {(run_id, metric)}
+    return [(step, value) for *_, step, value in history]
+
+
 def test_an_epoch_is_logged_under_the_names_of_the_design(store: Store) -> None:
     run = logged(store, COMPLETE, FIRST, SECOND)
     best = {"best/val_accuracy": 0.4, "best/val_loss": 1.1, "best/epoch": 2}
@@ -87,7 +93,7 @@ def test_a_run_that_reached_its_target_says_what_it_took(store: Store) -> None:
     run = logged(store, result, SECOND)
     assert {k: v for k, v in run.data.metrics.items() if k.startswith("target/")} == expected
     for name, value in expected.items():
-        assert store.history(run.info.run_id, name) == [(24, value)]
+        assert points(store, run.info.run_id, name) == [(24, value)]
 
 
 def test_a_run_that_reached_no_target_has_no_figures_of_one() -> None:
@@ -97,7 +103,7 @@ def test_a_run_that_reached_no_target_has_no_figures_of_one() -> None:
 
 def test_what_a_search_maximises_is_logged_where_there_is_one(store: Store) -> None:
     run = logged(store, replace(COMPLETE, objective=0.25), SECOND)
-    assert store.history(run.info.run_id, "best/objective") == [(24, 0.25)]
+    assert points(store, run.info.run_id, "best/objective") == [(24, 0.25)]
 
 
 def test_weights_become_an_artifact_and_leave_nothing_behind(store: Store, mlruns: Path) -> None:
@@ -124,9 +130,9 @@ def test_what_was_measured_inside_is_logged_at_its_steps(store: Store) -> None:
     inside += [(24, {"unit/input_p50": 0.5, "gradient/variance": math.inf})]
     run = logged(store, replace(COMPLETE, internals=inside), FIRST, SECOND)
     run_id = run.info.run_id
-    assert store.history(run_id, "unit/input_p50") == [(0, -0.5), (12, 0.25), (24, 0.5)]
-    assert store.history(run_id, "gradient/variance") == [(0, 9.0), (12, 4.0)]
-    assert store.history(run_id, "best/epoch") == [(24, 2)]
+    assert points(store, run_id, "unit/input_p50") == [(0, -0.5), (12, 0.25), (24, 0.5)]
+    assert points(store, run_id, "gradient/variance") == [(0, 9.0), (12, 4.0)]
+    assert points(store, run_id, "best/epoch") == [(24, 2)]
 
 
 def test_a_run_that_was_not_measured_logs_nothing_of_the_kind(store: Store) -> None:
@@ -281,7 +287,7 @@ def test_a_write_that_is_struck_is_written_before_it_is_heard(
             store.figures(run_id, {"x": float(statement)}, statement)
             assert left[0] > 0  # it took fewer statements, and wasn't struck
         event.remove(engine, "after_cursor_execute", strike)
-        assert store.history(run_id, "x")[-1] == (statement, float(statement))
+        assert points(store, run_id, "x")[-1] == (statement, float(statement))
     signal.signal(number, before)
 
 

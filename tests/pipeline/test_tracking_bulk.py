@@ -31,7 +31,7 @@ def experiment(store: Store) -> str:
 
 
 def queries(store: Store, experiment: str) -> int:
-    """How many statements it takes to read an experiment's runs and a tag of them."""
+    """How many statements it takes to read an experiment's runs, a tag of them and their curves."""
     sent: list[str] = []
     engine = bulk._database(store.client).engine
 
@@ -40,7 +40,7 @@ def queries(store: Store, experiment: str) -> int:
 
     event.listen(engine, "before_cursor_execute", counted)
     store.rows(experiment)
-    store.tagged(experiment, "phase")
+    store.history(store.tagged(experiment, "phase"), ["val/loss"])
     event.remove(engine, "before_cursor_execute", counted)
     return len([statement for statement in sent if statement.startswith("SELECT")])
 
@@ -55,6 +55,21 @@ def copy_rows(file: Path, times: int) -> None:
             for number in range(times):
                 copy = f"INSERT INTO {table} SELECT {values} FROM {table} WHERE run_uuid = {one}"
                 database.execute(copy, [number])
+
+
+def test_history_is_mlflows_own_of_those_runs_and_metrics_by_step(
+    store: Store, experiment: str
+) -> None:
+    first, second, _ = store.tagged(experiment, "phase")
+    expected = [
+        (run, "val/loss", point.step, point.value)
+        for run in (first, second)
+        for point in store.client.get_metric_history(run, "val/loss")
+    ]
+    found = store.history([first, second], ["val/loss", "none"])
+    assert sorted(found) == sorted(expected) and len(found) == 4
+    assert [step for *_, step, _ in found] == [1, 1, 2, 2]
+    assert store.history([], ["val/loss"]) == []
 
 
 def test_rows_are_those_of_mlflows_search(store: Store, experiment: str) -> None:

@@ -188,8 +188,8 @@ def points(mlruns: Path, study: str) -> dict[str, Counter[int]]:
     store, found = Store(None, mlruns), dict[str, Counter[int]]()
     for name, run in logged(mlruns, study).items():
         for metric in ("val/loss", "best/val_accuracy"):
-            steps = [step for step, _ in store.history(run.info.run_id, metric)]
-            found[f"{name} {metric}"] = Counter(steps)
+            history = store.history([run.info.run_id], [metric])
+            found[f"{name} {metric}"] = Counter(step for _, _, step, _ in history)
     return found
 
 

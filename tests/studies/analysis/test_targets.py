@@ -239,7 +239,7 @@ def test_a_study_that_searches_its_batch_size_picks_the_same_trial_everywhere(
     assert (row["finals"], row["batch_size"]) == (2, best["trainer.batch_size"])
     assert again == []  # or the final runs would be those of a former best
     for run in searched.trials.itertuples():
-        ((_, objective),) = store.history(str(run.run_id), "best/objective")
+        ((*_, objective),) = store.history([str(run.run_id)], ["best/objective"])
         assert objective == run.objective
 
 

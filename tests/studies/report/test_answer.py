@@ -262,6 +262,22 @@ def test_an_interval_is_cut_to_what_is_possible(
     assert words.interval(low, high, words.points, least=least) == said
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-0.0002, 0.056, "−0.02 to 5.6"),
+        (0.0002, 0.037, "0.02 to 3.7"),
+        (-0.03, -0.0004, "−3.0 to −0.04"),
+        (-0.0006, 0.0006, "−0.1 to 0.1"),
+        (0.0, 0.01, "0.0 to 1.0"),
+    ],
+)
+def test_a_differences_interval_says_on_which_side_of_0_it_ends(
+    low: float, high: float, said: str
+) -> None:
+    assert words.interval(low, high, words.end, least=-1) == said
+
+
 def test_no_answer_gives_an_accuracy_beyond_the_possible() -> None:
     assert "(95 % interval too wide to say, 2 seeds)" in answer(study({"a": [0.1, 0.9]}))
     assert "95 % interval too wide to say, p = 1" in answer(

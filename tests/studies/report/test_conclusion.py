@@ -150,7 +150,7 @@ class TestAStudyOfATarget:
         monkeypatch.chdir(tmp_path)
         finals = aimed.evidence.finals
         run = finals[finals["target_steps"].notna()].iloc[0]
-        assert aimed.store.history(run["run_id"], "target/steps")
+        assert aimed.store.history([run["run_id"]], ["target/steps"])
         assert replay(aimed.store, run["run_id"]).verdict == "identical"
 
 
@@ -174,7 +174,7 @@ class TestAStudyOfInternals:
 
     def test_measures_final_runs_alone(self, looked: Ended) -> None:
         for run in looked.evidence.trials.itertuples():
-            there = bool(looked.store.history(str(run.run_id), "gradient/variance"))
+            there = bool(looked.store.history([str(run.run_id)], ["gradient/variance"]))
             assert there == (run.phase == "final")
 
     def test_answers_with_what_it_measured(self, looked: Ended) -> None:
