@@ -96,7 +96,7 @@ def _check_classes(folder: Path, train: Classes, test: Classes | None) -> None:
         for name, images in part.items():
             if len(images) < least:
                 raise refuse(
-                    f"class {name} has {len(images)} images{where} ({' '.join(SUFFIXES)}); "
+                    f"images of class {name}{where} ({' '.join(SUFFIXES)}): {len(images)}; "
                     f"allowed is {least} or more, so that every split gets one"
                 )
 

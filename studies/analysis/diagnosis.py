@@ -128,8 +128,8 @@ def trained(evidence: Evidence) -> Iterator[Finding]:
     had = fairness.trained(evidence)
     spent = [epochs for _, epochs in had.values()]
     if had and max(spent) > UNEVEN * min(spent):
-        listed = "; ".join(f"{arm} {n} trials, {epochs} epochs" for arm, (n, epochs) in had.items())
-        text = f"As many trials were trained for unequally many epochs: {listed}."
+        each = [f"{arm} {count(n, 'trial')}, {epochs} epochs" for arm, (n, epochs) in had.items()]
+        text = f"As many trials were trained for unequally many epochs: {'; '.join(each)}."
         override = f"pruner=none {renamed(evidence)}" if fairness.pruned(evidence) else SETTLE
         yield Finding(None, "trained", text, override)
 

@@ -11,6 +11,7 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.words import count
 from studies.analysis import statistics
 from studies.analysis.tables import best_row, ended
 from studies.search.search_space import searched
@@ -89,7 +90,7 @@ def importance(arms: Sequence[str], journal: Journal) -> pd.DataFrame:
 
 def _shares(complete: Sequence[FrozenTrial]) -> tuple[dict[str, float], str]:
     if len(complete) < ENOUGH:
-        return {}, f"{len(complete)} complete trials; {ENOUGH} are needed"
+        return {}, f"{count(len(complete), 'complete trial')}; {ENOUGH} are needed"
     study = optuna.create_study(direction="maximize")  # in memory: the evaluator takes no less
     study.add_trials(complete)
     top = max(0.1, min(0.5, 5 / len(complete)))

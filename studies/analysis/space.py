@@ -5,6 +5,7 @@ Reads `Evidence` and draws nothing.
 
 import pandas as pd
 
+from pipeline.words import count
 from studies.analysis import tables
 from studies.analysis.evidence import Evidence
 from studies.search.search_space import searched
@@ -39,7 +40,7 @@ def importance(evidence: Evidence) -> pd.DataFrame:
     for arm, definition in evidence.definitions.items():
         there, needed = int(complete.get(arm, 0)), ENOUGH * len(searched(definition))
         if there < needed:
-            reason = f"{there} complete trials; {needed} are needed"
+            reason = f"{count(there, 'complete trial')}; {needed} are needed"
             few.append({"arm": arm, "reason": reason})
     left = pd.DataFrame(few, columns=["arm", "hyperparameter", "importance", "trials", "reason"])
     if len(few) == len(evidence.definitions) > 0:  # Optuna takes a second to import what it needs

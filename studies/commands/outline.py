@@ -70,7 +70,8 @@ def _cost(study: Study) -> Iterator[tuple[str, str]]:
     several = f" × {budget.searches} searches" if budget.searches > 1 else ""
     each = f"{count(len(study.arms), 'arm')}{several} × {each}"
     each += f" × {count(max(epochs.values()), 'epoch')}" if len({*epochs.values()}) == 1 else ""
-    yield "budget", f"{each} = {count(runs * len(study.arms), 'run')}, at most {total} epochs"
+    all_runs, most = count(runs * len(study.arms), "run"), count(total, "epoch")
+    yield "budget", f"{each} = {all_runs}, at most {most}"
     if budget.hours is not None:
         yield "", f"no new trials after {duration(3600 * budget.hours)} of work (study.hours)"
     if study.settles:

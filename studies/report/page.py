@@ -45,7 +45,8 @@ def render(parts: Mapping[str, Any]) -> dict[str, str]:
     settings: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True}
     settings |= {"lstrip_blocks": True, "autoescape": select_autoescape(("html.j2",))}
     environment = Environment(loader=FileSystemLoader(TEMPLATES), **settings)
-    environment.filters |= {"md": words.markdown, "prose": words.prose}
+    filters = {"md": words.markdown, "prose": words.prose, "unbroken": words.unbroken}
+    environment.filters |= filters
     names = ("report.html", "report.md")
     return {name: environment.get_template(f"{name}.j2").render(parts) for name in names}
 

@@ -118,6 +118,12 @@ def prose(text: str) -> str:
     return re.sub(exponent, lambda found: figure(float(found[0]), ".3g"), text)
 
 
+def unbroken(text: str) -> str:
+    """Text whose figures keep their unit, power of ten or interval on their line, in HTML."""
+    held = r"\([^() ]+ to [^() ]+\)|\d (?:h|min) \d+ (?:min|s)\b|\d (?:%|min\b|s\b|× 10)"
+    return re.sub(held, lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+
+
 def markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a table too."""
     return re.sub(r"[\\`*_<>|[\]]", r"\\\g<0>", text)

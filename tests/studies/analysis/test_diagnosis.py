@@ -481,7 +481,7 @@ def test_as_many_trials_trained_for_unequally_many_epochs_are_told() -> None:
         return evidence(runs, definitions=dict.fromkeys("ab", own))
 
     (found,) = of("trained", spent(26, 10))
-    assert "a 1 trials, 26 epochs; b 1 trials, 10 epochs" in found.text
+    assert "a 1 trial, 26 epochs; b 1 trial, 10 epochs" in found.text
     assert found.override == "pruner=none study.name=s-2"
     assert not of("trained", spent(25, 10))
     assert of("trained", spent(26, 10, pruner="none"))[0].override == "settle=true"

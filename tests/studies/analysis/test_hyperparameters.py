@@ -88,6 +88,7 @@ def test_importance_ranks_a_conditional_hyperparameter_and_sums_to_one() -> None
     ("trials", "flat", "reason"),
     [
         (3, False, "3 complete trials; 4 are needed"),
+        (1, False, "1 complete trial; 4 are needed"),
         (10, True, "its best trials are spread like all the others"),
         (0, False, "0 complete trials; 4 are needed"),
     ],

@@ -305,3 +305,17 @@ def test_a_contrast_is_two_different_arms(pair: list[str]) -> None:
 def test_a_study_takes_contrasts_of_its_arms() -> None:
     assert configured([["b", "a"], ["b", "c"]]) == [["b", "a"], ["b", "c"]]
     assert configured([]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a (48.2 % test accuracy) is", "a (48.2~% test accuracy) is"),
+        ("48.17 (45.37 to 50.97)", "48.17 (45.37~to~50.97)"),
+        ("p = 5.83 × 10⁻¹³ of 3", "p = 5.83~×~10⁻¹³ of 3"),
+        ("4 min 43 s of training, 1 h 2 min, 12 s", "4~min~43~s of training, 1~h~2~min, 12~s"),
+        ("9 of 10 seeds, 3 shares", "9 of 10 seeds, 3 shares"),
+    ],
+)
+def test_a_figure_keeps_its_unit_on_its_line(text: str, said: str) -> None:
+    assert words.unbroken(text).replace("\N{NO-BREAK SPACE}", "~") == said

@@ -20,9 +20,9 @@ TWO = {"plain": TEN, "batchnorm": shifted(0.1)}
 
 
 def rendered(given: Evidence, *findings: Finding) -> tuple[str, str]:
-    """The HTML and the Markdown, without the plots: those take long."""
+    """The HTML, its spaces all breakable, and the Markdown, without the plots: those take long."""
     texts = page.render(page.page(given, findings, []))
-    return texts["report.html"], texts["report.md"]
+    return texts["report.html"].replace("\N{NO-BREAK SPACE}", " "), texts["report.md"]
 
 
 def table(given: Evidence, title: str) -> Table:
