@@ -177,15 +177,14 @@ def mirrored(
 
 def epoch_metrics(epoch: Epoch) -> dict[str, float]:
     """An epoch's figures under the names MLflow shows."""
-    names = (*OF_EPOCHS, "train_seconds", "images_per_second")
-    return {name: getattr(epoch, name.replace("/", "_")) for name in names}
+    return {name: getattr(epoch, name.replace("/", "_")) for name in (*OF_EPOCHS, *SPEED)}
 
 
 def result_metrics(result: Result) -> dict[str, float]:
     """A run's closing figures: best epoch, what its target took, the test set's in a final run."""
     metrics = {} if result.objective is None else {"best/objective": result.objective}
     if (best := result.best) is not None:
-        metrics |= {f"best/{k}": getattr(best, k) for k in ("val_accuracy", "val_loss", "epoch")}
+        metrics |= {f"best/{k}": getattr(best, k) for k in OF_BEST}
     for group, figures in (("target", result.reached), ("test", result.test)):
         if figures is not None:
             named = vars(figures).items()

@@ -16,8 +16,6 @@ from studies.analysis.hyperparameters import LR, optimizer
 from studies.analysis.tables import ended
 from studies.search.search_space import Range, searched
 
-Definition = Mapping[str, Any]
-
 MOMENTUM, EPS, BETA1 = "optimizer.momentum", "optimizer.eps", "optimizer.beta1"
 NONE = 0.01  # momentum that is as good as none: torch's Nesterov allows no less than that
 LARGE_EPS = 1.0  # beside it the root of a squared gradient vanishes, and steps are SGD's
