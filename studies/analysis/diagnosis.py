@@ -16,7 +16,7 @@ from studies.analysis.evidence import Evidence
 from studies.analysis.frames import sampler
 from studies.analysis.searches import searches_needed
 from studies.analysis.statistics import ALPHA
-from studies.analysis.symptoms import ONE_POINT, TOLERANCE, renamed
+from studies.analysis.symptoms import ONE_POINT, SETTLE, TOLERANCE, renamed
 from studies.analysis.tables import ended
 
 ENOUGH = 5  # trials from which on a search can stop short
@@ -25,7 +25,6 @@ DIVERGES = 0.1  # of a healthy space: its outermost learning rates
 DIVERGED = 0.25  # of an arm's trials: as much is lost as a smaller budget would cost
 OVERFIT = 0.05  # relative rise of validation loss from its minimum
 UNEVEN = 2.5  # times as many epochs trained in one arm as in another of as many trials
-SETTLE = "settle=true"  # the search goes on by itself until it is settled
 
 
 @dataclass(frozen=True)

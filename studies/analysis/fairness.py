@@ -43,7 +43,7 @@ def lack(evidence: Evidence, arm: str) -> tuple[str, str] | None:
         return f"{len(trials)} of {count(asked, 'trial')} have ended; {again}.", ""
     if arm not in evidence.best:
         none = f"None of {count(len(trials), 'trial')} is complete ({symptoms.outcomes(trials)})"
-        return f"{none}: there is nothing to retrain.", "settle=true"
+        return f"{none}: there is nothing to retrain.", symptoms.SETTLE
     finals = symptoms.finals(evidence, arm)
     tested = int(finals["test_accuracy"].notna().sum())
     wanted = evidence.asked(arm, "finals", unknown=1)

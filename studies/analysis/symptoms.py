@@ -21,6 +21,7 @@ from studies.analysis.tables import ended, ranked
 
 TOLERANCE = 0.005  # half a point of accuracy is no difference: nobody would search longer for it
 ONE_POINT = 0.01  # stands in for the seeds' spread where fewer than two final runs measure it
+SETTLE = "settle=true"  # advice: the search goes on by itself until it is settled
 COUNTED = ("classes", "images")  # of the data set: training images before the split
 
 
