@@ -28,8 +28,8 @@ simulate: .venv/ready       ## how often statistics and warnings err; rewrites t
 faults: .venv/ready         ## kill workers, machines and all, at random moments, and count what is lost
 	$(BIN)/pytest tests/faults -m faults -n 0 -s --timeout 1200
 
-lecture: .venv/ready        ## run every study that docs/lecture.md names, about six hours, and fill the page
-	grep -o '`optstudy run [^`]*`' docs/lecture.md | tr -d '`' | while read -r command; do \
+lecture: .venv/ready        ## run every study of docs/lecture.md, about six hours, and fill the page
+	$(BIN)/python docs/lecture.py --commands | while read -r command; do \
 		$(BIN)/$$command </dev/null || exit 1; done
 	$(BIN)/python docs/lecture.py
 

@@ -4,7 +4,7 @@ Between `<!-- study NAME FIGURE … -->` and `<!-- end -->` goes what NAME's rep
 answer, its command, its first table, its warnings and these figures, which come to docs/figures.
 Between `<!-- again NAME -->` and `<!-- end -->` goes what the same study answers from another seed,
 as NAME-again. All of it is generated; what stands around it is an author's. With names, theirs
-alone are filled.
+alone are filled. `--commands` says what to run first.
 """
 
 import re
@@ -15,8 +15,15 @@ from pathlib import Path
 from studies.api import report
 
 DOCS = Path(__file__).parent
+PAGE = DOCS / "lecture.md"
 BLOCK = re.compile(r"(<!-- (study|again) (\S+)(.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 TABLES = ("What the target took", "Inside the networks", "Arms")  # the first that there is
+
+
+def command(kind: str, name: str) -> str:
+    """What runs a study of the page, or the same again from another seed."""
+    seed = f" study.name={name}-again seed=100000" if kind == "again" else ""
+    return f"optstudy run study={name}{seed}"
 
 
 def reported(name: str, mlruns: str) -> tuple[Path, str, str, dict[str, str]]:
@@ -32,8 +39,7 @@ def again(name: str, mlruns: str) -> str:
     """What a study answers from another seed: other searches, splits and final runs throughout."""
     _, answer, budget, _ = reported(f"{name}-again", mlruns)
     spent = budget.split(" · ")[-1]
-    command = f"optstudy run study={name} study.name={name}-again seed=100000"
-    return f"From another seed (`{command}`, {spent}):\n\n{answer}\n"
+    return f"From another seed (`{command('again', name)}`, {spent}):\n\n{answer}\n"
 
 
 def block(name: str, figures: list[str], mlruns: str) -> str:
@@ -42,7 +48,7 @@ def block(name: str, figures: list[str], mlruns: str) -> str:
     table = next(sections[title] for title in TABLES if title in sections)
     rows = "\n".join(line for line in table.splitlines() if line.startswith("|"))
     warned = re.findall(r"^- \*\*.*$", sections.get("Warnings", ""), flags=re.MULTILINE)
-    said = [answer, f"`optstudy run study={name}`: {budget}", rows]
+    said = [answer, f"`{command('study', name)}`: {budget}", rows]
     said += ["What the report warns of:", "\n".join(warned)] if warned else []
     pictures = re.findall(r"!\[(.*?)\]\((.*?)\.png\)", sections["Figures"])
     for alt, figure in pictures:
@@ -63,9 +69,11 @@ def main(mlruns: str = "mlruns", *names: str) -> None:
         said = block(name, figures.split(), mlruns) if kind == "study" else again(name, mlruns)
         return f"{opening}\n{said}\n{end}"
 
-    page = DOCS / "lecture.md"
-    page.write_text(BLOCK.sub(filled, page.read_text()))
+    PAGE.write_text(BLOCK.sub(filled, PAGE.read_text()))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1:] == ["--commands"]:
+        print(*(command(at[2], at[3]) for at in BLOCK.finditer(PAGE.read_text())), sep="\n")
+    else:
+        main(*sys.argv[1:])

@@ -30,7 +30,6 @@ for (const table of document.querySelectorAll(".sortable")) {
       table.tBodies[0].append(...rows);
     };
   });
-  const said = (row) => row.textContent.replaceAll("\u00a0", " ").toLowerCase();
   table.closest("section").querySelector("input").oninput = ({ target }) =>
-    rows.forEach((row) => (row.hidden = !said(row).includes(target.value.toLowerCase())));
+    rows.forEach((row) => (row.hidden = !row.textContent.toLowerCase().includes(target.value.toLowerCase())));
 }
