@@ -23,7 +23,7 @@ bench: .venv/bench          ## measure speed and memory, beside other libraries;
 	done; exit $$status
 
 simulate: .venv/ready       ## how often statistics and warnings err; rewrites the tables of docs/method.md
-	$(BIN)/pytest tests/simulation -m simulation -n 2 --timeout 900
+	$(BIN)/pytest tests/simulation -m simulation -n 2 --timeout 900 --durations=0 --durations-min=1
 
 faults: .venv/ready         ## kill workers, machines and all, at random moments, and count what is lost
 	$(BIN)/pytest tests/faults -m faults -n 0 -s --timeout 1200

@@ -1,10 +1,10 @@
 """Fill docs/lecture.md with what its studies found: `python docs/lecture.py [MLRUNS [NAME …]]`.
 
 Between `<!-- study NAME FIGURE … -->` and `<!-- end -->` goes what NAME's report says of it: its
-answer, its command, its first table, its warnings and these figures, which come to docs/figures.
-Between `<!-- again NAME -->` and `<!-- end -->` goes what the same study answers from another seed,
-as NAME-again. All of it is generated; what stands around it is an author's. With names, theirs
-alone are filled. `--commands` says what to run first.
+answer, its command, its first table, why it isn't settled, its warnings and these figures, which
+come to docs/figures. Between `<!-- again NAME -->` and `<!-- end -->` goes what the same study
+answers from another seed, as NAME-again. All of it is generated; what stands around it is an
+author's. With names, theirs alone are filled. `--commands` says what to run first.
 """
 
 import re
@@ -49,7 +49,9 @@ def block(name: str, figures: list[str], mlruns: str) -> str:
     rows = "\n".join(line for line in table.splitlines() if line.startswith("|"))
     warned = re.findall(r"^- \*\*.*$", sections.get("Warnings", ""), flags=re.MULTILINE)
     said = [answer, f"`{command('study', name)}`: {budget}", rows]
-    said += ["What the report warns of:", "\n".join(warned)] if warned else []
+    fixed = "" if "Rounds" in sections else "Not settled: its budget was fixed beforehand. "
+    said.append(f"{fixed}The report warns of{':' if warned else ' nothing.'}")
+    said += ["\n".join(warned)] if warned else []
     pictures = re.findall(r"!\[(.*?)\]\((.*?)\.png\)", sections["Figures"])
     for alt, figure in pictures:
         if figure in figures:
