@@ -12,15 +12,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from harness import exported, logged, optstudy, points, started
+from harness import exported, logged, optstudy, planned, points, started
+
+from studies.search import journal
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 KILLS = int(os.environ.get("FAULTS_KILLS", "50"))
-STUDY = ("study=quickstart", "data=digits", "workers=1")
+QUICKSTART = ("study=quickstart", "data=digits")
+STUDY = (*QUICKSTART, "workers=1")
 STUDIES = {
     "searched": ("study.trials=8", "study.finals=3", "trainer.epochs=60"),
     "settled": ("study.trials=6", "study.finals=2", "trainer.epochs=16", "settle=true"),
 }
+KILLED = (*QUICKSTART, "study.trials=20", "study.finals=6", "trainer.epochs=12", "workers=2")
 
 
 def all_of(process: "subprocess.Popen[str]") -> None:
@@ -103,3 +107,25 @@ def test_studies_killed_at_random_moments_end_as_if_they_had_not_been(
         f"\n{kills.total()} kills survived ({said}) by {studies} {kind} studies of {runs} runs in "
         f"{time.monotonic() - began:.0f} s: runs lost 0, runs twice 0, points twice 0"
     )
+
+
+@pytest.mark.parametrize("time", range(1, 6))
+def test_twelve_kills_leave_exactly_the_budget_and_journal_mlflow_and_table_name_the_same_runs(
+    time: int, tmp_path: Path
+) -> None:
+    chance, mlruns, study = random.Random(time), tmp_path / "mlruns", "quickstart"
+    for _ in range(12):
+        process = started(tmp_path, "run", *KILLED)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=chance.uniform(4, 8))
+        assert process.poll() is None, "it had ended before its last kill"
+        all_of(process)
+        process.communicate()
+    assert optstudy(tmp_path, "run", *KILLED).returncode == 0
+    table = pd.read_csv(mlruns / f"exports/{study}/trials.csv")
+    counts = {arm: {"final": 6, "search": 20} for arm in ("batchnorm", "plain")}
+    assert table.groupby("arm")["phase"].agg(Counter).to_dict() == counts
+    in_mlflow = [run.info.run_id for run in logged(mlruns, study).values()]
+    stored = journal.read(planned(*KILLED, f"mlruns_dir={mlruns}").config, study)
+    in_journal = [run_id for arm in stored.values() for run_id in arm.runs]
+    assert sorted(in_mlflow) == sorted(in_journal) == sorted(table["run_id"])
