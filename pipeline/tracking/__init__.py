@@ -83,8 +83,7 @@ class Store(Reader):
             self.client.log_batch(run_id, params=values)
             if datasets := pages.datasets(named, params):
                 self.client.log_inputs(run_id, datasets)
-            for file, content in (texts or {}).items():
-                self.client.log_text(run_id, content, file)
+            self._keep(run_id, {file: text.encode() for file, text in (texts or {}).items()})
         return run_id
 
     def log(self, run_id: str, epoch: Epoch) -> None:
@@ -93,19 +92,15 @@ class Store(Reader):
 
     def finish(self, run_id: str, result: Result) -> None:
         """Log the closing figures, the outcome and the weights, and end the run."""
-        for step, figures in [*result.internals, (result.steps, result_metrics(result))]:
+        for step, figures in result.internals:
             self.figures(run_id, figures, step, result.time)
+        closing = measured(result_metrics(result), result.steps, result.time)
         tags = {"outcome": result.outcome, "epochs": result.epochs, "steps": result.steps}
         tags |= {"seconds": round(result.seconds, 3)}
+        named = [RunTag(key, str(value)) for key, value in tags.items()]
         with self.errors():
-            self.client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
-            if result.error is not None:
-                self.client.log_text(run_id, result.error, "error.txt")
-            if files := result_files(result):  # none of a search's runs, which are most
-                with self._scratch() as folder:
-                    for name, content in files.items():
-                        (folder / name).write_bytes(content)
-                        self.client.log_artifact(run_id, str(folder / name))
+            self.client.log_batch(run_id, metrics=closing, tags=named)
+            self._keep(run_id, result_files(result))
             self.client.set_terminated(run_id, status=STATUS[result.outcome])
 
     def interrupt(self, run_id: str, reason: str) -> None:
@@ -148,6 +143,14 @@ class Store(Reader):
         with self.errors():
             self.client.set_terminated(run_id, status="FINISHED")
 
+    def _keep(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Log these contents as artifacts, all in one call; often there are none."""
+        if files:
+            with self._scratch() as folder:
+                for name, content in files.items():
+                    (folder / name).write_bytes(content)
+                self.client.log_artifacts(run_id, str(folder))
+
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
         # Not in /tmp, which may be small or in memory: beside the store they end up in.
@@ -157,11 +160,9 @@ class Store(Reader):
 
     def figures(self, run_id: str, figures: Figures, step: int, at: float | None = None) -> None:
         """Log figures of a step; once, however often, `at` the same time (seconds since 1970)."""
-        # MLflow gives inf back as 1.797e308: a figure that isn't one is left out instead.
-        when = int(1000 * (time.time() if at is None else at))
-        finite = [Metric(k, v, when, step) for k, v in figures.items() if math.isfinite(v)]
+        metrics = measured(figures, step, at)
         with self.errors():
-            self.client.log_batch(run_id, metrics=finite)
+            self.client.log_batch(run_id, metrics=metrics)
 
 
 def mirrored(
@@ -173,6 +174,13 @@ def mirrored(
     from pipeline.tracking.mirror import mirroring  # imports more of MLflow
 
     return mirroring(store, name, say, only)
+
+
+def measured(figures: Figures, step: int, at: float | None) -> list[Metric]:
+    """Figures of a step as MLflow takes them, the finite ones; `at` None is now."""
+    # MLflow gives inf back as 1.797e308: a figure that isn't one is left out instead.
+    when = int(1000 * (time.time() if at is None else at))
+    return [Metric(k, v, when, step) for k, v in figures.items() if math.isfinite(v)]
 
 
 def epoch_metrics(epoch: Epoch) -> dict[str, float]:
@@ -193,9 +201,10 @@ def result_metrics(result: Result) -> dict[str, float]:
 
 
 def result_files(result: Result) -> dict[str, bytes]:
-    """What a run leaves as files: its weights, and the test images it got right."""
+    """What a run leaves as files: its weights, the test images it got right, how it failed."""
     right = None if result.test is None else result.test.right
-    files = {WEIGHTS: result.weights, RIGHT: right}
+    error = None if result.error is None else result.error.encode()
+    files = {WEIGHTS: result.weights, RIGHT: right, "error.txt": error}
     return {name: content for name, content in files.items() if content is not None}
 
 
