@@ -1,8 +1,9 @@
 """The matrix products of linear layers on the CPU, by the library that this processor likes best.
 
-torch hands them to MKL, which leaves half of an AMD processor with AVX-512 idle; oneDNN, which
-torch ships as well, doesn't. Which of the two it is depends on the processor alone, never on a
-timing: the runs of a study must not differ. Everywhere else torch's own path stays.
+torch hands them to MKL, which leaves some of an AMD processor with AVX-512 idle; oneDNN, which
+torch ships as well, doesn't, but each call costs 0.1 ms more. So large products are oneDNN's there.
+Which of the two it is depends on processor and size alone, never on a timing: the runs of a study
+must not differ. Everywhere else torch's own path stays.
 """
 
 from functools import partial
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 from pipeline.environment import products
 
+LARGE = 2**25  # multiplications of a product: from 110 images on, for a layer of 3072 × 100
+
 
 def use_fastest(model: nn.Module, device: torch.device) -> nn.Module:
-    """Let the model's linear layers multiply by oneDNN where `products()` says so; the model.
+    """Let the model's large products be oneDNN's where `products()` says so; the model.
 
     Weights, their names and their gradients stay what they are, but for the products' rounding.
     """
@@ -26,8 +29,9 @@ def use_fastest(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def linear(layer: nn.Linear, inputs: Tensor) -> Tensor:
-    """`layer` of inputs (batch, in) → (batch, out); under autocast, torch's own."""
-    if torch.is_autocast_enabled("cpu"):
+    """`layer` of inputs (batch, in) → (batch, out); small or under autocast, torch's own."""
+    small = len(inputs) * layer.weight.numel() < LARGE
+    if small or torch.is_autocast_enabled("cpu"):
         return nn.functional.linear(inputs, layer.weight, layer.bias)
     outputs: Tensor = _Linear.apply(inputs, layer.weight, layer.bias)
     return outputs

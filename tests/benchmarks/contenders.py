@@ -17,6 +17,7 @@ from pipeline import trainer
 from pipeline.config import Pixels, Precision, TrainerConfig
 from pipeline.data import Loader, Split
 from pipeline.model import mlp
+from pipeline.products import use_fastest
 from pipeline.results import Diverged
 
 CPU = torch.device("cpu")
@@ -46,7 +47,7 @@ def ours(
     generator = torch.Generator().manual_seed(0)
     train = Loader(Split(images, labels, every), Pixels.centered, CPU, batch, generator)
     validation = Loader(Split(images, labels, two), Pixels.centered, CPU, trainer.CHUNK)
-    model = mlp(images[0].numel(), CLASSES, hidden=[100], batchnorm=batchnorm)
+    model = use_fastest(mlp(images[0].numel(), CLASSES, hidden=[100], batchnorm=batchnorm), CPU)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, fused=True)
     scheduler = LambdaLR(optimizer, lambda step: 1.0)
     config = TrainerConfig(epochs=1, precision=precision)

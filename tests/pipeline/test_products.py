@@ -32,8 +32,25 @@ def test_a_run_is_tagged_with_its_library() -> None:
     assert environment.environment()["products"] == environment.products()
 
 
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "LARGE", 0)
+
+
+@pytest.mark.parametrize(
+    "batch, wide, narrow, by_onednn",
+    [(128, 3072, 100, True), (32, 3072, 100, False), (128, 100, 10, False), (1, 3072, 100, False)],
+)
+def test_only_large_products_are_worth_a_call_of_onednn(
+    batch: int, wide: int, narrow: int, by_onednn: bool
+) -> None:
+    outputs = products.linear(nn.Linear(wide, narrow), torch.randn(batch, wide))
+    assert ("_Linear" in type(outputs.grad_fn).__name__) == by_onednn
+
+
 @pytest.mark.parametrize("size", [1, 3, 128])
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.usefixtures("any_size")
 def test_onednn_gives_torchs_outputs_and_gradients(size: int, bias: bool) -> None:
     torch.manual_seed(0)
     layer, inputs = nn.Linear(70, 9, bias=bias), torch.randn(size, 70, requires_grad=True)
@@ -65,6 +82,7 @@ def test_weights_keep_their_names_and_values() -> None:
     assert all(torch.equal(before[key], value) for key, value in own.state_dict().items())
 
 
+@pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize("model", ["mlp", "mlp_batchnorm"])
 def test_a_run_by_onednn_is_one_by_torch_but_for_rounding(
     model: str, digits: DataSet, monkeypatch: pytest.MonkeyPatch
@@ -78,7 +96,7 @@ def test_a_run_by_onednn_is_one_by_torch_but_for_rounding(
     assert losses("onednn") == pytest.approx(losses("mkl"), rel=1e-4)
 
 
-@pytest.mark.usefixtures("onednn")
+@pytest.mark.usefixtures("onednn", "any_size")
 def test_autocast_stays_torchs_own() -> None:
     layer, inputs = nn.Linear(4, 2), torch.randn(3, 4)
     with torch.autocast("cpu", torch.bfloat16):
