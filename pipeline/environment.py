@@ -24,7 +24,7 @@ def environment() -> dict[str, str]:
 
 @cache
 def products() -> str:
-    """The library that multiplies matrices on this CPU: `onednn` or, as torch calls it, `mkl`."""
+    """The library of large matrix products on this CPU: `onednn` or, as torch calls it, `mkl`."""
     try:
         return products_of(Path("/proc/cpuinfo").read_text())
     except OSError:

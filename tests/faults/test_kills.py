@@ -109,11 +109,11 @@ def test_studies_killed_at_random_moments_end_as_if_they_had_not_been(
     )
 
 
-@pytest.mark.parametrize("time", range(1, 6))
+@pytest.mark.parametrize("seed", range(1, 6))
 def test_twelve_kills_leave_exactly_the_budget_and_journal_mlflow_and_table_name_the_same_runs(
-    time: int, tmp_path: Path
+    seed: int, tmp_path: Path
 ) -> None:
-    chance, mlruns, study = random.Random(time), tmp_path / "mlruns", "quickstart"
+    chance, mlruns, study = random.Random(seed), tmp_path / "mlruns", "quickstart"
     for _ in range(12):
         process = started(tmp_path, "run", *KILLED)
         with contextlib.suppress(subprocess.TimeoutExpired):
