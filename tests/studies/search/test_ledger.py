@@ -23,11 +23,35 @@ class Killed(BaseException):
     """Not an Exception: nothing on the way up may handle a kill."""
 
 
-class Kill:
-    """Kills where a function is called the n-th time: before its write, or after it.
+class Strike:
+    """Does something where a function is called the n-th time: before its write, or after it."""
 
-    From then on nothing is written any more, whatever cleans up; Ctrl-C, and SIGTERM, which is the
-    same to a coordinator, leave time for it.
+    def __init__(
+        self, place: Any, name: str, nth: int, after: bool, strike: Callable[[], object]
+    ) -> None:
+        self.place, self.name, self.left, self.after, self.strike = place, name, nth, after, strike
+        self.patch = pytest.MonkeyPatch()
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            self.strike()
+        written = self.write(*arguments, **named)
+        if self.left == 0 and self.after:
+            self.strike()
+        return written
+
+    def __enter__(self) -> None:
+        self.write = getattr(self.place, self.name)
+        self.patch.setattr(self.place, self.name, lambda *a, **k: self(*a, **k))
+
+    def __exit__(self, *_: object) -> None:
+        self.patch.undo()
+
+
+class Kill(Strike):
+    """Kills there. From then on nothing is written any more, whatever cleans up; Ctrl-C, and
+    SIGTERM, which is the same to a coordinator, leave time for it.
     """
 
     def __init__(
@@ -38,25 +62,13 @@ class Kill:
         after: bool,
         by: type[BaseException] = Killed,
     ) -> None:
-        self.place, self.name, self.left, self.after, self.by = place, name, nth, after, by
-        self.write = getattr(place, name)
-        self.patch = pytest.MonkeyPatch()
+        super().__init__(place, name, nth, after, self.kill)
+        self.by = by
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        self.left -= 1
-        if self.left == 0 and self.after:
-            self.write(*arguments, **named)
-        if self.left == 0:
-            if self.by is Killed:
-                self.patch.setattr(Store, "interrupt", lambda *_: None)
-            raise self.by
-        return self.write(*arguments, **named)
-
-    def __enter__(self) -> None:
-        self.patch.setattr(self.place, self.name, lambda *a, **k: self(*a, **k))
-
-    def __exit__(self, *_: object) -> None:
-        self.patch.undo()
+    def kill(self) -> None:
+        if self.by is Killed:
+            self.patch.setattr(Store, "interrupt", lambda *_: None)
+        raise self.by
 
 
 def one_arm() -> Study:
