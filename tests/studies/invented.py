@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 from harness import InlineWorker, gathered, own_yaml
 
-from pipeline.compose import compose
 from pipeline.results import Epoch, Evaluation, Outcome, Phase, Result
 from studies.search.arms import Study, plan
 from studies.search.rounds import Round
@@ -55,13 +54,13 @@ class Surface(InlineWorker):
             self.report = end.value
 
     def invented(self, task: Task) -> Generator[Epoch, bool, Result]:
-        composed = compose(task.overrides)
-        lr, epochs = float(composed.optimizer.lr), int(composed.trainer.epochs)
+        settings = dict(override.split("=", 1) for override in task.overrides)
+        lr, epochs = float(settings["optimizer.lr"]), int(settings["trainer.epochs"])
         if lr > self.most:
             return Result(Outcome.diverged, 0, 1, 0.1, None)
         drawn = random.Random(repr(task.overrides)).gauss(0, self.noise)
         height = 0.9 - self.width * (math.log10(lr) - self.peak) ** 2
-        if composed.model.name == "mlp_batchnorm":
+        if settings["model"] == "mlp_batchnorm":
             height += self.longer * math.log2(epochs / 2)
         reached = min(0.99, max(0.1, height + drawn))
         for n in range(1, epochs + 1):
