@@ -60,7 +60,7 @@ def _cells(arm: "StoredArm") -> tuple[str, str, str, str, str]:
     """`plain`, `3/12`, `0.5804 (trial 2)`, `1/3`, `0.5500`; what isn't there yet is empty."""
     from studies.search.journal import accuracy
 
-    best = "" if arm.best is None else f"{accuracy(arm.best):.4f} (trial {arm.best.number})"
+    best = "" if arm.best is None else f"{accuracy(arm.best):.4f} ({_winner(arm)})"
     test = [r["test_accuracy"] for r in arm.finals if r["test_accuracy"] is not None]
     mean = f"{math.fsum(test) / len(test):.4f}" if test else ""
     searches = len(arm.searches)
@@ -69,16 +69,23 @@ def _cells(arm: "StoredArm") -> tuple[str, str, str, str, str]:
     return arm.name, f"{len(arm.ended)}/{asked}", best, finals, mean
 
 
+def _winner(arm: "StoredArm") -> str:
+    """`trial 2`, or `3/trial 2` of several searches, as its run is named."""
+    assert arm.winner is not None
+    search, trial = arm.winner
+    return f"{search.search}/" * (len(arm.searches) > 1) + f"trial {trial.number}"
+
+
 def best_so_far(arms: Sequence["StoredArm"]) -> Text:
     """`best so far: adam/trial 2, 0.5804: optimizer.lr=0.00132 …`, or nothing."""
     from studies.search.journal import accuracy
 
-    found = [(arm.best, arm.name) for arm in arms if arm.best is not None]
+    found = [(arm.best, arm) for arm in arms if arm.best is not None]
     if not found:
         return Text("")
     trial, arm = max(found, key=lambda best: best[0].value or 0.0)
     point = " ".join(short(override) for override in trial.user_attrs["suggested"])
-    return Text(f"best so far: {arm}/trial {trial.number}, {accuracy(trial):.4f}: {point}")
+    return Text(f"best so far: {arm.name}/{_winner(arm)}, {accuracy(trial):.4f}: {point}")
 
 
 def short(override: str) -> str:

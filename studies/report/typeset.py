@@ -15,7 +15,7 @@ from studies.report import words
 
 # What a page does without: the same in every row, or good for a machine alone.
 LEFT_OUT = ("study", "run_id", "objective")
-SMALL = ("arm", "best of its search", "validation accuracy", "test accuracy", "95 % interval")
+SMALL = ("validation accuracy", "test accuracy", "95 % interval", "final runs")
 SIGNIFICANT = 3
 SCIENTIFIC = (1e-3, 1e5)  # a column with a number outside has mantissas and exponents
 POWER = r" × 10(⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)"
@@ -39,7 +39,8 @@ def small(arms: pd.DataFrame, *, overrides: bool = False) -> pd.DataFrame:
         low, high = (arm[f"test_accuracy_{end}"] for end in ("low", "high"))
         bounds = words.interval(low, high, "{:.4f}".format)
         rows.append([arm["arm"], best, *reached, bounds, str(arm["finals"])])
-    return pd.DataFrame(rows, columns=[*SMALL, "final runs"])
+    best = "best of its searches" if (arms["searches"] > 1).any() else "best of its search"
+    return pd.DataFrame(rows, columns=["arm", best, *SMALL])
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:

@@ -196,15 +196,20 @@ class StoredArm:
         return self._all(lambda search: search.interrupted)
 
     @cached_property
-    def best(self) -> FrozenTrial | None:
-        """The best of the searches' best trials, the earlier search's of equals.
+    def winner(self) -> tuple[StoredSearch, FrozenTrial] | None:
+        """The best of the searches' best trials, and its search, the earlier one of equals.
 
         By what confirmed them, where all are; else by their own objective.
         """
         found = [(search, search.best) for search in self.searches if search.best is not None]
         sure = all(trial.number in search.confirmed for search, trial in found)
         worth = [s.confirmed[t.number] if sure else (t.value or 0.0) for s, t in found]
-        return found[worth.index(max(worth))][1] if found else None
+        return found[worth.index(max(worth))] if found else None
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The trial of `winner`."""
+        return None if self.winner is None else self.winner[1]
 
     @property
     def confirmations(self) -> int:

@@ -91,6 +91,15 @@ def test_nothing_of_a_study_is_cut(width: int) -> None:
         assert not [line for line in shown if "…" in line.replace("run …", "") or len(line) > width]
 
 
+def test_of_several_searches_a_best_trial_is_named_with_its_own() -> None:
+    first, second = stored().searches[0], replace(stored().searches[0], search=2)
+    second.trials[0].value = 0.75
+    arm = StoredArm("plain", [first, second])
+    *_, row = lines(overview.standing([arm], 120), 120)
+    assert "0.5000 (2/trial 0)" in cells(row)
+    assert str(overview.best_so_far([arm])).startswith("best so far: plain/2/trial 0, 0.5000: ")
+
+
 def test_the_best_so_far_is_the_best_of_all_arms_with_short_figures() -> None:
     better = stored(name="better")
     better.trials[0].value = 0.75
