@@ -15,7 +15,8 @@ from studies.report import words
 
 # What a page does without: the same in every row, or good for a machine alone.
 LEFT_OUT = ("study", "run_id", "objective")
-SMALL = ("validation accuracy", "test accuracy", "95 % interval", "final runs")
+SMALL = ("arm", "best of its search", "validation accuracy", "test accuracy")
+SEVERAL = ("arm", "best of its searches", "validation accuracy", "mean test accuracy")
 SIGNIFICANT = 3
 SCIENTIFIC = (1e-3, 1e5)  # a column with a number outside has mantissas and exponents
 POWER = r" × 10(⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)"
@@ -25,6 +26,7 @@ NUMBER = r"(−?\d+(?:\.\d+)?)"
 def small(arms: pd.DataFrame, *, overrides: bool = False) -> pd.DataFrame:
     """An arm a row, as text: what its search chose, and what that reached on fresh seeds.
 
+    Of several searches the choice is that of the best, the test accuracy the mean of all winners.
     What was chosen is `lr = 1.67 × 10⁻⁵, …`, or as `overrides` to copy into a command.
     """
     columns = list(arms.columns)
@@ -39,8 +41,8 @@ def small(arms: pd.DataFrame, *, overrides: bool = False) -> pd.DataFrame:
         low, high = (arm[f"test_accuracy_{end}"] for end in ("low", "high"))
         bounds = words.interval(low, high, "{:.4f}".format)
         rows.append([arm["arm"], best, *reached, bounds, str(arm["finals"])])
-    best = "best of its searches" if (arms["searches"] > 1).any() else "best of its search"
-    return pd.DataFrame(rows, columns=["arm", best, *SMALL])
+    named = SEVERAL if (arms["searches"] > 1).any() else SMALL
+    return pd.DataFrame(rows, columns=[*named, "95 % interval", "final runs"])
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
