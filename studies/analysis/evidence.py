@@ -22,7 +22,7 @@ from studies.analysis import comparisons, hyperparameters, tables
 from studies.analysis.images import Right
 from studies.search.journal import path, read
 from studies.search.rounds import Round, defined, of
-from studies.search.stored import StoredArm
+from studies.search.stored import StoredArm, trial_name
 
 OF_RUN = ("arm", "search", "seed", "run_id")
 # A column of `curves` or `internals`, and the metric that it holds.
@@ -131,6 +131,10 @@ class Evidence:
     def replicated(self) -> bool:
         """Whether an arm was searched more than once: then tuned arms are compared."""
         return bool((self.arms["searches"] > 1).any())
+
+    def trial_name(self, trial: int, search: int) -> str:
+        """`trial 4`, or `2/trial 4` of several searches: a trial within its arm."""
+        return trial_name(trial, search, self.replicated)
 
     def setting(self, run: "pd.Series[Any]", key: str) -> str:
         """What a run, a row of `trials`, has of a setting, as text; `None` where it has none."""

@@ -17,21 +17,28 @@ EXPECTED, SO_FAR = "expected best", "best so far"
 
 
 def search_progress(evidence: Evidence) -> pd.DataFrame:
-    """Validation accuracy against the number of trials: arm, trials, value, low, high, kind.
+    """Validation accuracy against the number of trials of a search: arm, trials, value, low, high,
+    kind.
 
-    `kind` is "expected best" with its 95 % band (`statistics.expected_best`) where the sampler
-    draws trials independently, else "best so far", in the order of the trials and without a band.
+    `kind` is "best so far", in the order of the trials: of one search without a band, of several
+    the mean over them with its 95 % t-interval, up to the trials that all of them have. Of one
+    whose sampler draws trials independently it is "expected best" with its 95 % band
+    (`statistics.expected_best`).
     """
     frames: list[pd.DataFrame] = []
     for arm, runs in evidence.trials.groupby("arm", sort=False):
-        values = scores(runs)
-        if values.empty:
+        searches = [scores(own) for _, own in runs.groupby("search")]
+        searches = [values for values in searches if len(values)]
+        if not searches:
             continue
-        kind = EXPECTED if sampler(evidence, str(arm)) in INDEPENDENT else SO_FAR
+        independent = sampler(evidence, str(arm)) in INDEPENDENT
+        kind = EXPECTED if independent and not evidence.replicated else SO_FAR
         if kind == EXPECTED:
-            points = pd.DataFrame(vars(statistics.expected_best(values)))
+            points = pd.DataFrame(vars(statistics.expected_best(searches[0])))
         else:
-            points = pd.DataFrame({"value": statistics.best_so_far(values)})
+            so_far = [statistics.best_so_far(values) for values in searches]
+            means = [vars(statistics.mean(bests)) for bests in zip(*so_far, strict=False)]
+            points = pd.DataFrame(means).astype(float).clip(0, 1)  # as accuracies are
         frames.append(points.assign(arm=arm, trials=range(1, len(points) + 1), kind=kind))
     columns = ["arm", "trials", "value", "low", "high", "kind"]
     if not frames:

@@ -70,10 +70,12 @@ def _cells(arm: "StoredArm") -> tuple[str, str, str, str, str]:
 
 
 def _winner(arm: "StoredArm") -> str:
-    """`trial 2`, or `3/trial 2` of several searches, as its run is named."""
+    """The `trial_name` of its best trial."""
+    from studies.search.stored import trial_name
+
     assert arm.winner is not None
     search, trial = arm.winner
-    return f"{search.search}/" * (len(arm.searches) > 1) + f"trial {trial.number}"
+    return trial_name(trial.number, search.search, len(arm.searches) > 1)
 
 
 def best_so_far(arms: Sequence["StoredArm"]) -> Text:

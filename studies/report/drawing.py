@@ -117,7 +117,7 @@ def search_progress(progress: pd.DataFrame, look: Look) -> Figure:
         canvas.curve(axes, points, style, scale=100, drawstyle=steps)
     kinds = " / ".join(dict.fromkeys(progress["kind"]))
     canvas.whole_ticks(axes)
-    axes.set_xlabel("trials of an arm's search")
+    axes.set_xlabel("trials of a search")
     axes.set_ylabel(f"validation accuracy (%), {kinds}", fontsize=9)
     return figure
 

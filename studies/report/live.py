@@ -132,7 +132,8 @@ def search_space(evidence: Evidence, look: Look) -> Live:
     for arm, style in look.items():
         own = trials[trials["arm"] == arm]
         symbols = [SYMBOLS.get(outcome, "x") for outcome in own["outcome"]]
-        text = [f"trial {t}, {o}" for t, o in zip(own["trial"], own["outcome"], strict=True)]
+        named = zip(own["trial"], own["search"], own["outcome"], strict=True)
+        text = [f"{evidence.trial_name(t, s)}, {outcome}" for t, s, outcome in named]
         marks = {"color": style.colour, "size": 8, "opacity": 0.75, "symbol": symbols}
         traces.append(
             {"name": arm, "mode": "markers", "y": _rounded(100 * own["val_accuracy"])}

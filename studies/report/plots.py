@@ -95,7 +95,9 @@ def _search_progress(evidence: Evidence, look: Look) -> Plot:
     progress = frames.search_progress(evidence)
     at_end = words.named(progress.groupby("arm", sort=False).tail(1), "value")
     caption = "Best validation accuracy of the search so far; one search, so it has no band."
-    if set(progress["kind"]) == {frames.EXPECTED}:
+    if evidence.replicated:
+        caption = "Best validation accuracy so far, mean over the searches, with its 95 % band."
+    elif set(progress["kind"]) == {frames.EXPECTED}:
         caption = "Expected best of so many independent trials, with its 95 % band."
     return Plot(
         "search_progress",

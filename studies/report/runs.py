@@ -18,13 +18,13 @@ def table(evidence: Evidence, address: str) -> Table:
     rows = []
     for _, run in evidence.trials.iterrows():
         final = run["phase"] == Phase.final
-        name = f"final seed {run['seed']}" if final else f"trial {run['trial']}"
+        name = evidence.trial_name(run["trial"], run["search"])
         cells = {
             "Arm": Cell(run["arm"], arm=True),
             "Run": Cell(
-                name,
+                f"final seed {run['seed']}" if final else name,
                 href=address.replace("{run}", run["run_id"]),
-                sort=run["seed"] if final else run["trial"] - 1e6,
+                sort=run["seed"] if final else run["trial"] + run["search"] / 1e3 - 1e6,
             ),
             "Outcome": Cell(run["outcome"]),
             "Validation, %": _number(run["val_accuracy"], ".2f", 100),

@@ -24,10 +24,10 @@ from studies.search.arms import Study
 from studies.search.asked import advance, clock, cut
 from studies.search.capacity import pool_size
 from studies.search.designs import design
-from studies.search.ledger import Job, Ledger, open_ledger, title
+from studies.search.ledger import Job, Ledger, open_ledger
 from studies.search.lost import check_has_journal
 from studies.search.progress import Due, missing, next_due
-from studies.search.stored import StoredArm
+from studies.search.stored import StoredArm, trial_name
 from studies.search.unsettled import rules
 from studies.search.workers import Lost, Ready, W, Workers, ready
 
@@ -200,9 +200,10 @@ def coordinating(study: Study, dataset: DataSet, workers: Workers[W]) -> Iterato
 
 def failures(coordinator: Coordinator[W]) -> list[str]:
     """`arm/trial 3: message` of every failed trial, or `arm/2/trial 3: …` of several searches."""
+    several = coordinator.study.budget.searches > 1
     return [
-        f"{title(coordinator.study, Due(search.arm, search.search, trial.number))}/trial "
-        f"{trial.number}: {trial.user_attrs.get('error', 'no message')}"
+        f"{search.arm}/{trial_name(trial.number, search.search, several)}: "
+        f"{trial.user_attrs.get('error', 'no message')}"
         for search in coordinator.ledger.snapshots()
         for trial in search.ended
         if trial.state is TrialState.FAIL

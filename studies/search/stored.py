@@ -235,6 +235,13 @@ class StoredArm:
         return list(chain.from_iterable(part(search) for search in self.searches))
 
 
+def trial_name(trial: int, search: int, several: bool) -> str:
+    """`trial 4`, or `2/trial 4` where an arm has several searches: within its arm, as its run is
+    named.
+    """
+    return f"{search}/trial {trial}" if several else f"trial {trial}"
+
+
 def by_arm(searches: Iterable[StoredSearch]) -> dict[str, StoredArm]:
     """Searches as arms, by name, in the order in which each first comes."""
     found: dict[str, list[StoredSearch]] = {}

@@ -35,6 +35,23 @@ def test_trials_that_depend_on_each_other_show_the_best_so_far_without_a_band(sa
     assert points[["low", "high"]].isna().all(axis=None)
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_several_searches_show_the_mean_of_their_bests_so_far_with_a_band(sampler: str) -> None:
+    accuracies = {1: [0.3, 0.1, 0.5], 2: [0.1, 0.2, 0.1], 3: [0.2, 0.2]}  # the third still runs
+    runs = [
+        trial("a", i, v, search=n, seed=n)
+        for n, own in accuracies.items()
+        for i, v in enumerate(own)
+    ]
+    points = frames.search_progress(
+        evidence(runs, definitions={"a": definition(sampler={"name": sampler})})
+    )
+    assert points["trials"].tolist() == [1, 2]
+    assert points["value"].tolist() == pytest.approx([0.6 / 3, 0.7 / 3])
+    assert (points["low"] < points["value"]).all() and (points["value"] < points["high"]).all()
+    assert set(points["kind"]) == {"best so far"}
+
+
 def test_an_arm_whose_journal_is_gone_shows_the_best_so_far() -> None:
     given = evidence([trial("a", 0, 0.3), trial("a", 1, 0.1)], definitions={})
     assert frames.search_progress(given)["kind"].tolist() == ["best so far"] * 2

@@ -128,6 +128,23 @@ def test_without_an_address_there_are_no_links() -> None:
     assert runs.table(study({"a": TEN}), "").rows[0]["Run"].href == ""
 
 
+def test_of_several_searches_a_trial_is_named_with_its_own() -> None:
+    rows = [
+        trial("a", i, 0.5, search=n, **{"optimizer.lr": 0.1 / n}) for i in (0, 1) for n in (1, 2)
+    ]
+    given = evidence([*rows, final("a", 0, 1001, 0.5, search=2)])
+    table = runs.table(given, "").rows
+    named = [row["Run"].text for row in sorted(table, key=lambda row: row["Run"].sort)]
+    assert named == ["1/trial 0", "2/trial 0", "1/trial 1", "2/trial 1", "final seed 1001"]
+    hovers = live.search_space(given, canvas.styles(["a"]))["data"][0]["text"]
+    assert hovers == [
+        "1/trial 0, complete",
+        "2/trial 0, complete",
+        "1/trial 1, complete",
+        "2/trial 1, complete",
+    ]
+
+
 def test_numbers_are_sorted_as_numbers() -> None:
     rows = [trial("a", i, 0.5, **{"optimizer.lr": lr}) for i, lr in ((2, 1e-5), (10, 0.1))]
     first, second, last = runs.table(evidence([*rows, final("a", 2, 1, 0.5)]), "").rows
