@@ -8,7 +8,7 @@ from typing import cast
 
 import pandas as pd
 
-from studies.analysis import statistics
+from studies.analysis import space, statistics
 from studies.analysis.evidence import Evidence
 from studies.analysis.tables import best_row, ended, observations
 from studies.search.tpe import INDEPENDENT
@@ -23,13 +23,13 @@ def search_progress(evidence: Evidence) -> pd.DataFrame:
     `kind` is "best so far", in the order of the trials: of one search without a band, of several
     the mean over them with its 95 % t-interval, up to the trials that all of them have. Of one
     whose sampler draws trials independently it is "expected best" with its 95 % band
-    (`statistics.expected_best`).
+    (`statistics.expected_best`). Nothing of an arm that searches nothing.
     """
     frames: list[pd.DataFrame] = []
     for arm, runs in evidence.trials.groupby("arm", sort=False):
         searches = [scores(own) for _, own in runs.groupby("search")]
         searches = [values for values in searches if len(values)]
-        if not searches:
+        if not searches or arm in space.fixed(evidence):
             continue
         independent = sampler(evidence, str(arm)) in INDEPENDENT
         kind = EXPECTED if independent and not evidence.replicated else SO_FAR

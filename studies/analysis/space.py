@@ -24,6 +24,12 @@ def points(evidence: Evidence) -> pd.DataFrame:
     return tables.ended(evidence.trials).dropna(subset="val_accuracy")
 
 
+def fixed(evidence: Evidence) -> list[str]:
+    """The arms that search nothing; those whose journal is gone may have."""
+    definitions = evidence.definitions.items()
+    return [arm for arm, own in definitions if not any(k.startswith("study.search.") for k in own)]
+
+
 def is_log(evidence: Evidence, key: str) -> bool:
     """Whether a hyperparameter is searched in log space, in every arm that searches it."""
     ranges = [t.range for d in evidence.definitions.values() for t in searched(d) if t.key == key]
@@ -31,19 +37,23 @@ def is_log(evidence: Evidence, key: str) -> bool:
 
 
 def importance(evidence: Evidence) -> pd.DataFrame:
-    """`Evidence.importance` of the arms with trials enough; of others the reason.
+    """`Evidence.importance` of the arms with trials enough; of others that search the reason.
 
     Below ten complete trials per hyperparameter the shares change from search to search.
     """
+    arms = [arm for arm in evidence.definitions if arm not in fixed(evidence)]
     complete = tables.ended(evidence.trials).query("outcome == 'complete'")["arm"].value_counts()
     few = []
-    for arm, definition in evidence.definitions.items():
+    for arm in arms:
+        definition = evidence.definitions[arm]
         there, needed = int(complete.get(arm, 0)), ENOUGH * len(searched(definition))
         if there < needed:
             reason = f"{count(there, 'complete trial')}; {needed} are needed"
             few.append({"arm": arm, "reason": reason})
     left = pd.DataFrame(few, columns=["arm", "hyperparameter", "importance", "trials", "reason"])
-    if len(few) == len(evidence.definitions) > 0:  # Optuna takes a second to import what it needs
+    if (
+        len(few) == len(arms) and evidence.definitions
+    ):  # Optuna takes a second to import what it needs
         return left
     shares = evidence.importance
-    return pd.concat([shares[~shares["arm"].isin(left["arm"])], left])
+    return pd.concat([shares[~shares["arm"].isin([*left["arm"], *fixed(evidence)])], left])

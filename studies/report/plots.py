@@ -14,13 +14,17 @@ from studies.report.parts import Plot
 
 
 def draw(evidence: Evidence) -> list[Plot]:
-    """Every figure of the page, in its order: those of the study's kinds, then all studies'."""
+    """Every figure of the page, in its order: those of the study's kinds, then all studies', and
+    those of the search where there is one.
+    """
     look = canvas.styles(list(evidence.arms["arm"]))
     with canvas.styled():
         own = [plot for kind in kinds.of(evidence) for plot in kind.plots(evidence, look)]
-        searched = [_search_space(evidence, look), _learning_rates(evidence, look)]
-        searched += [_search_progress(evidence, look), _importance(evidence, look)]
-        return [*own, *_learning(evidence, look), *searched]
+        drawn = [*own, *_learning(evidence, look)]
+        if set(look) > set(space.fixed(evidence)):
+            drawn += [_search_space(evidence, look), _learning_rates(evidence, look)]
+            drawn += [_search_progress(evidence, look), _importance(evidence, look)]
+        return drawn
 
 
 def _search_space(evidence: Evidence, look: Look) -> Plot:
@@ -122,5 +126,5 @@ def _importance(evidence: Evidence, look: Look) -> Plot:
         f"PED-ANOVA over complete trials. {f'Not judged: {without}.' if without else ''}".strip(),
         "Importance of every searched hyperparameter per arm",
         drawing.importance(shares, look) if len(unjudged) < len(shares) else None,
-        f"Not judged: {without}." if without else "Nothing has been searched.",
+        f"Not judged: {without}.",
     )

@@ -2,7 +2,8 @@
 
 from building import definition, evidence, trial
 
-from studies.analysis import space, tables
+from studies.analysis import frames, space, tables
+from studies.report import plots
 
 
 def searches(trials: int, **more: str) -> list[dict[str, object]]:
@@ -24,6 +25,14 @@ def test_importance_needs_ten_complete_trials_per_hyperparameter() -> None:
 def test_trials_that_did_not_complete_do_not_count_towards_it() -> None:
     (few,) = space.importance(evidence(searches(12, outcome="pruned"))).to_dict("records")
     assert few["reason"] == "0 complete trials; 10 are needed"
+
+
+def test_an_arm_that_searches_nothing_is_no_reason_and_no_progress() -> None:
+    nothing = {k: v for k, v in definition().items() if "search" not in k}
+    given = evidence(searches(3), definitions={"a": nothing})
+    assert space.fixed(given) == ["a"]
+    assert space.importance(given).empty and frames.search_progress(given).empty
+    assert not {"importance", "search_progress"} & {plot.name for plot in plots.draw(given)}
 
 
 def test_points_are_the_ended_trials_with_an_accuracy() -> None:
