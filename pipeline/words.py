@@ -6,6 +6,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def have(done: int, asked: int, noun: str) -> str:
+    """`3 of 9 trials have`, `0 of 1 trial has`; what they have done follows."""
+    return f"{done} of {count(asked, noun)} {'has' if asked == 1 else 'have'}"
+
+
 def duration(seconds: float) -> str:
     """`1 h 4 min`, `2 min 5 s`."""
     minutes, s = divmod(round(seconds), 60)

@@ -40,6 +40,7 @@ def across(studies: Sequence[Evidence]) -> Evidence:
         test_evaluations={a: n for e in named for a, n in e.test_evaluations.items()},
         parent="",  # no run in MLflow is this comparison's own
         contrasts=(),
+        commands={arm: each.resume() for each in named for arm in each.journal},
     )
 
 

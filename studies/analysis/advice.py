@@ -69,6 +69,5 @@ def command(evidence: Evidence, findings: Iterable[Finding]) -> str:
         return ""
     if any(override.startswith(NAME) for override in asked):  # the looks so far count there too
         asked.insert(-1, f"study.follows={evidence.study}")
-    verb = ["optstudy", "run"]
-    given = shlex.split(evidence.command)[len(verb) :] or [f"study={evidence.study}"]
-    return shlex.join([*verb, *merge(given, asked)])
+    optstudy, run, *given = shlex.split(evidence.resume())
+    return shlex.join([optstudy, run, *merge(given, asked)])

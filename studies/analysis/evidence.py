@@ -45,7 +45,8 @@ class Evidence:
     run's own configuration, flat, as text. `provenance` is one figure per name: commit, versions,
     data set, fingerprint, machine. `test_evaluations[arm]` counts how often its runs were shown the
     test set, replays included. `parent` is the study's own run, or empty. `contrasts` are the
-    pairs of arms the question is about.
+    pairs of arms the question is about. `commands[arm]` is the one that runs an arm's study, where
+    they are of several (`across`), of which `command` runs none.
     """
 
     study: str
@@ -62,6 +63,7 @@ class Evidence:
     test_evaluations: Mapping[str, int] = field(default_factory=dict)
     parent: str = ""
     contrasts: Sequence[tuple[str, str]] = ()
+    commands: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def definitions(self) -> dict[str, Mapping[str, Any]]:
@@ -84,14 +86,7 @@ class Evidence:
     @cached_property
     def budgets(self) -> dict[str, dict[str, int]]:
         """By arm its `searches`, and the `trials` and `finals` asked for of each."""
-        return {
-            name: {
-                "trials": arm.trials_asked,
-                "finals": arm.finals_asked,
-                "searches": len(arm.searches),
-            }
-            for name, arm in self.journal.items()
-        }
+        return {name: arm.budget for name, arm in self.journal.items()}
 
     def asked(self, arm: str, what: Literal["trials", "finals"], unknown: int = 0) -> int:
         """How many trials or final runs were asked for in all searches of an arm together."""
@@ -135,6 +130,13 @@ class Evidence:
     def trial_name(self, trial: int, search: int) -> str:
         """`trial 4`, or `2/trial 4` of several searches: a trial within its arm."""
         return trial_name(trial, search, self.replicated)
+
+    def resume(self, *arms: str) -> str:
+        """What goes on with the study of these arms, or of all: a command, or `A and B`."""
+        own = self.command or f"optstudy run study={self.study}"
+        return " and ".join(
+            dict.fromkeys(self.commands.get(a, own) for a in arms or self.arms["arm"])
+        )
 
     def setting(self, run: "pd.Series[Any]", key: str) -> str:
         """What a run, a row of `trials`, has of a setting, as text; `None` where it has none."""

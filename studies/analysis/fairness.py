@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.words import count
+from pipeline.words import count, have
 from studies.analysis import symptoms
 from studies.analysis.evidence import Evidence
 from studies.analysis.hyperparameters import LR, optimizer
@@ -37,10 +37,10 @@ def policy(recipe: Mapping[str, Any]) -> str:
 
 def lack(evidence: Evidence, arm: str) -> tuple[str, str] | None:
     """What an arm lacks, first things first, and the override that asks for it."""
-    again = f"go on with {evidence.command or f'optstudy run study={evidence.study}'}"
+    again = f"go on with {evidence.resume(arm)}"
     trials = symptoms.trials(evidence, arm)
     if len(trials) < (asked := evidence.asked(arm, "trials")):
-        return f"{len(trials)} of {count(asked, 'trial')} have ended; {again}.", ""
+        return f"{have(len(trials), asked, 'trial')} ended; {again}.", ""
     if arm not in evidence.best:
         none = f"None of {count(len(trials), 'trial')} is complete ({symptoms.outcomes(trials)})"
         return f"{none}: there is nothing to retrain.", symptoms.SETTLE

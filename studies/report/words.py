@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.words import count as count
 from pipeline.words import duration as duration
-from studies.analysis.evidence import Evidence
+from pipeline.words import have as have
 
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PLAIN = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
@@ -25,11 +25,6 @@ def reached(arm: "pd.Series[Any]", unit: bool = True) -> str:
         seeds = f"95 % interval {bounds}, {seeds}"
     what = " test accuracy" if unit else ""
     return f"{points(arm['test_accuracy_mean'])} %{what} ({seeds})"
-
-
-def resume(evidence: Evidence) -> str:
-    """The command that goes on with the study."""
-    return evidence.command or f"optstudy run study={evidence.study}"
 
 
 def points(share: float) -> str:

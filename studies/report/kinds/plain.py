@@ -67,12 +67,10 @@ def answer(evidence: Evidence) -> str:
 
 
 def _unanswered(evidence: Evidence) -> str:
-    arms, budgets, resume = evidence.arms, evidence.budgets, words.resume(evidence)
+    arms, budgets, resume = evidence.arms, evidence.budgets, evidence.resume()
     ended = int(arms[[outcome.value for outcome in Outcome]].to_numpy().sum())
     budget = sum(evidence.asked(arm, "trials") for arm in budgets)
-    trials = (
-        f"{ended} of {words.count(budget, 'trial')} have" if budget else words.count(ended, "trial")
-    )
+    trials = words.have(ended, budget, "trial") if budget else words.count(ended, "trial")
     said = f"No answer yet: no final run has a test accuracy, {trials} ended"
     if without := list(arms.loc[arms["complete"] == 0, "arm"]):
         said += f", none of {words.joined(without)} is complete"

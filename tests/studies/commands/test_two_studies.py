@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pipeline.data import DataSet
 from pipeline.errors import UserError
 from pipeline.tracking import Store
 from studies.analysis.across import across
+from studies.analysis.diagnosis import diagnose
 from studies.analysis.evidence import Evidence, gather
 from studies.commands import compare, completion, remove, status
 from studies.search import journal
@@ -58,6 +60,18 @@ def test_arms_of_two_studies_are_compared_pair_by_pair(folder: Path) -> None:
     for pair in both.comparisons.itertuples():
         assert pair.difference == pytest.approx(tested[str(pair.arm_a)] - tested[str(pair.arm_b)])
     assert set(both.comparisons["seeds"]) == {2}  # paired on the seeds they share
+
+
+def test_what_goes_on_with_an_unfinished_study_is_its_own_command(folder: Path) -> None:
+    one, whole = evidence(folder, "one"), evidence(folder, "two")
+    two = replace(whole, trials=whole.trials[whole.trials["phase"] == "final"])
+    both = across([one, two])
+    missing = {f.arm: f.text for f in diagnose(both) if f.kind == "missing"}
+    runs = "0 of 1 trial has ended; go on with optstudy run"
+    assert missing.keys() == {"two/plain", "two/batchnorm"}
+    for text in missing.values():
+        assert text.startswith(runs) and "study.name=two" in text and "compare" not in text
+    assert both.resume() == f"{one.resume()} and {two.resume()}"
 
 
 def test_another_budget_is_refused(folder: Path) -> None:
