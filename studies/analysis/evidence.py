@@ -20,7 +20,7 @@ from pipeline.results import Phase
 from pipeline.tracking import OF_EPOCHS, RIGHT, Store
 from studies.analysis import comparisons, hyperparameters, tables
 from studies.analysis.images import Right
-from studies.search.journal import path, read
+from studies.search.journal import existing, path, read
 from studies.search.rounds import Round, defined, of
 from studies.search.stored import StoredArm, trial_name
 
@@ -46,7 +46,7 @@ class Evidence:
     data set, fingerprint, machine. `test_evaluations[arm]` counts how often its runs were shown the
     test set, replays included. `parent` is the study's own run, or empty. `contrasts` are the
     pairs of arms the question is about. `commands[arm]` is the one that runs an arm's study, where
-    they are of several (`across`), of which `command` runs none.
+    they are of several (`across`), of which `command` runs none. `taken` are names of studies.
     """
 
     study: str
@@ -64,6 +64,7 @@ class Evidence:
     parent: str = ""
     contrasts: Sequence[tuple[str, str]] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
+    taken: Sequence[str] = ()
 
     @cached_property
     def definitions(self) -> dict[str, Mapping[str, Any]]:
@@ -187,6 +188,7 @@ def gather(config: Config, store: Store, study: str) -> Evidence:
         parent=str(parent.get("run_id", "")),
         internals=_curves(store, finals, INTERNALS),
         contrasts=contrasts,
+        taken=existing(config),
     )
 
 

@@ -7,7 +7,7 @@ what arms differ in in `fairness`.
 import math
 import re
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, count
 from typing import NamedTuple
 
 import numpy as np
@@ -151,6 +151,7 @@ def failures_apart(lost: Mapping[str, "pd.Series[bool]"]) -> float:
 
 
 def renamed(evidence: Evidence) -> str:
-    """`study.name=` of the next free-looking name: digits → digits-2 → digits-3."""
+    """`study.name=` of the next free name: digits → digits-2 → digits-3."""
     stem, number = re.fullmatch(r"(.*?)(?:-(\d+))?", evidence.study).groups()  # type: ignore[union-attr]
-    return f"study.name={stem}-{int(number or 1) + 1}"
+    names = (f"{stem}-{following}" for following in count(int(number or 1) + 1))
+    return f"study.name={next(name for name in names if name not in evidence.taken)}"

@@ -606,3 +606,9 @@ def test_the_more_epochs_the_more_luck_guessing_has() -> None:
 def test_a_study_already_numbered_gets_the_next_number() -> None:
     given = replace(evidence(rates(*[0.9] * 4)), study="s-2")
     assert of("boundary", given)[0].override.endswith("study.name=s-3")
+
+
+def test_a_name_that_another_study_has_is_passed_over() -> None:
+    """It would be refused as another experiment."""
+    given = replace(evidence(rates(*[0.9] * 4)), taken=["s", "s-2", "s-3", "s-5"])
+    assert of("boundary", given)[0].override.endswith("study.name=s-4")
