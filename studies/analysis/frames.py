@@ -39,7 +39,8 @@ def search_progress(evidence: Evidence) -> pd.DataFrame:
             so_far = [statistics.best_so_far(values) for values in searches]
             means = [vars(statistics.mean(bests)) for bests in zip(*so_far, strict=False)]
             points = pd.DataFrame(means).astype(float).clip(0, 1)  # as accuracies are
-        frames.append(points.assign(arm=arm, trials=range(1, len(points) + 1), kind=kind))
+            points["trials"] = range(1, len(points) + 1)
+        frames.append(points.assign(arm=arm, kind=kind))
     columns = ["arm", "trials", "value", "low", "high", "kind"]
     if not frames:
         return pd.DataFrame(columns=columns)
