@@ -3,6 +3,7 @@
 Reads no file and writes none: `journal` does.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -199,11 +200,10 @@ class StoredArm:
     def winner(self) -> tuple[StoredSearch, FrozenTrial] | None:
         """The best of the searches' best trials, and its search, the earlier one of equals.
 
-        By what confirmed them, where all are; else by their own objective.
+        Confirmed ones by their mean, before all others by their objective (as `tables.ranked`).
         """
         found = [(search, search.best) for search in self.searches if search.best is not None]
-        sure = all(trial.number in search.confirmed for search, trial in found)
-        worth = [s.confirmed[t.number] if sure else (t.value or 0.0) for s, t in found]
+        worth = [(s.confirmed.get(t.number, -math.inf), t.value or 0.0) for s, t in found]
         return found[worth.index(max(worth))] if found else None
 
     @property

@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from building import searched_once
 from harness import finish, gathered, one_line, opened, planned
+from optuna.trial import create_trial
 
+from pipeline.config import CONFIRMATIONS
 from pipeline.data import DataSet
 from pipeline.errors import UserError
-from studies.search import journal
+from studies.search import confirmed, journal
 from studies.search.arms import Study
 from studies.search.ledger import write_answer
 from studies.search.stored import StoredArm, StoredSearch
@@ -152,3 +154,17 @@ def test_an_arm_is_its_searches_together() -> None:
     arm = StoredArm("a", [one, StoredSearch("a", 2, one.attributes, [])])
     assert arm.budget == {"trials": 3, "finals": 1, "searches": 2}
     assert arm.best is None and arm.ended == [] and arm.looks == 0
+
+
+def test_an_arms_best_is_a_confirmed_trial_before_one_that_may_be_lucky() -> None:
+    """As the tables rank them, so that `status` and a report agree while a round is under way."""
+    trials = [
+        create_trial(value=v, intermediate_values={1: v}, user_attrs={"outcome": "complete"})
+        for v in (0.5, 0.6)
+    ]
+    for first in trials:
+        first.number = 0
+    run = {"outcome": "complete", "val_accuracy": 0.4, "run_id": "r"}
+    runs = {confirmed.key(0, seed, 1): run for seed in range(CONFIRMATIONS)}
+    sure, lucky = (StoredSearch("a", n + 1, a, [trials[n]]) for n, a in enumerate((runs, {})))
+    assert StoredArm("a", [lucky, sure]).winner == (sure, trials[0])
