@@ -4,7 +4,6 @@ Reads `Evidence`; a study is one of these where all its arms' runs end at one `t
 """
 
 from dataclasses import dataclass
-from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from studies.analysis import searches, statistics
 from studies.analysis.evidence import Evidence
 from studies.analysis.hyperparameters import LR
 from studies.analysis.statistics import Estimate, Scaling
-from studies.analysis.tables import TARGET, best_row, ended, observations
+from studies.analysis.tables import TARGET, ended, observations
 
 BATCH_SIZE = "trainer.batch_size"
 # A cost in the table, and where a run keeps it.
@@ -36,15 +35,13 @@ def target(evidence: Evidence) -> float | None:
 def table(evidence: Evidence) -> pd.DataFrame:
     """One row per arm with a complete trial: what its final runs took to reach the target.
 
-    `batch_size` in images, the best trial's; `lr` the geometric mean over the searches' winners,
-    `lr_largest` the largest of theirs, `lr_highest` of all that the searches tried; per cost
-    (steps, epochs, seconds of training without validation) the mean over the final runs that
+    `batch_size` in images; `lr` the best trial's, `lr_highest` of those that its search tried; per
+    cost (steps, epochs, seconds of training without validation) the mean over the final runs that
     reached the target, with its 95 % t-interval over the arm's `observations`; `reached` of
     `finals` runs. Without rows where the study has no target.
     """
     measured = [name for cost in COSTS for name in (cost, f"{cost}_low", f"{cost}_high")]
-    rates = ["lr", "lr_largest", "lr_highest"]
-    named = ["study", "arm", "batch_size", *rates, "target"]
+    named = ["study", "arm", "batch_size", "lr", "lr_highest", "target"]
     order = [*named, *measured, "reached", "finals"]
     rows = []
     aim = target(evidence)
@@ -53,14 +50,14 @@ def table(evidence: Evidence) -> pd.DataFrame:
             continue
         finals = evidence.finals[evidence.finals["arm"] == arm]
         reached = finals.dropna(subset=["target_steps"]).astype(dict.fromkeys(TARGET, float))
-        row = {"study": evidence.study, "arm": arm, "target": aim}
-        row |= {"batch_size": _batch_size(evidence, best)} | _rates(evidence, best)
+        row = {"study": evidence.study, "arm": arm, "target": aim, "lr": best.get("optimizer.lr")}
+        row |= {"batch_size": _batch_size(evidence, best), "lr_highest": _highest(evidence, best)}
         for cost, column in COSTS.items():
             over = statistics.mean(observations(reached, column, evidence.replicated))
             row |= {cost: over.value, f"{cost}_low": over.low, f"{cost}_high": over.high}
         rows.append(row | {"reached": len(reached), "finals": len(finals)})
     frame = pd.DataFrame(rows, columns=order)
-    return frame.astype(dict.fromkeys([*measured, "batch_size", *rates], float))
+    return frame.astype(dict.fromkeys([*measured, "batch_size", "lr", "lr_highest"], float))
 
 
 def _batch_size(evidence: Evidence, best: "pd.Series[Any]") -> float | None:
@@ -73,21 +70,18 @@ def _batch_size(evidence: Evidence, best: "pd.Series[Any]") -> float | None:
     return float((full["target_images"] / full["target_steps"]).max()) if len(full) else None
 
 
-def _rates(evidence: Evidence, best: "pd.Series[Any]") -> dict[str, float]:
-    """The learning rates of the searches' winners, and the highest that was tried, at the best
-    trial's batch size; nothing where none is searched.
+def _highest(evidence: Evidence, best: "pd.Series[Any]") -> float | None:
+    """The highest learning rate that its search tried at the best trial's batch size; None where
+    none is searched.
 
     A rate at which a run diverged was tried too.
     """
-    runs = evidence.trials[evidence.trials["arm"] == best["arm"]]
+    runs = evidence.trials
+    runs = ended(runs[(runs["arm"] == best["arm"]) & (runs["search"] == best["search"])])
     size = evidence.setting(best, BATCH_SIZE)
-    runs = runs[[evidence.setting(run, BATCH_SIZE) == size for _, run in runs.iterrows()]]
-    winners = [best_row(own) for _, own in runs.groupby("search")]
-    chosen = [w[LR] for w in winners if w is not None and pd.notna(w.get(LR))]
-    if not chosen:
-        return {}
-    highest = float(ended(runs)[LR].max())
-    return {"lr": geometric_mean(chosen), "lr_largest": max(chosen), "lr_highest": highest}
+    own = [evidence.setting(run, BATCH_SIZE) == size for _, run in runs.iterrows()]
+    rates = runs[own].get(LR, pd.Series(dtype=float)).dropna()
+    return float(rates.max()) if len(rates) else None
 
 
 @dataclass(frozen=True)
@@ -101,16 +95,15 @@ class Fit:
 def fit(frame: pd.DataFrame) -> Fit:
     """Fit the arms' mean steps; only arms all of whose final runs reached the target count.
 
-    The law assumes that every batch size has its best learning rate. Where a search's best is the
-    highest tried, a higher one may take fewer steps, most often at large batches: then there is no
-    fit.
+    The law assumes that every batch size has its best learning rate. Where that is the highest
+    tried, a higher one may take fewer steps, most often at large batches: then there is no fit.
     """
     arms = frame[(frame["reached"] == frame["finals"]) & frame["steps"].notna()]
     if arms["batch_size"].nunique() < 3:
         return Fit(None, "a fit of S_min and B_crit needs three batch sizes that reach the target")
-    if (at_end := arms[arms["lr_largest"] >= arms["lr_highest"]]).size:
+    if (at_end := arms[arms["lr"] >= arms["lr_highest"]]).size:
         sizes = ", ".join(f"{size:g}" for size in sorted(at_end["batch_size"]))
-        further = f"search_space.{LR}.high={10 * at_end['lr_largest'].max():.3g}"
+        further = f"search_space.{LR}.high={10 * at_end['lr'].max():.3g}"
         reason = f"no fit: at batch size {sizes} the highest learning rate tried was the best"
         return Fit(None, f"{reason}, and a higher one may take fewer steps ({further} tells)")
     try:

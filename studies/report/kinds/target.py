@@ -134,12 +134,11 @@ def plots(evidence: Evidence, look: Look) -> list[Plot]:
     to = f"to {100 * aim:g} % validation accuracy"
     seeds = f"Mean and 95 % interval over {words.units(evidence.replicated)}."
     alone = "Training alone, without validation."
-    of = "best trials, geometric mean over searches." if evidence.replicated else "best trial."
     asked = [
         ("steps", f"Steps {to}", "weight updates", f"Mean and 95 % interval. {fits}"),
         ("epochs", f"Epochs {to}", "epochs", seeds),
         ("train_seconds", f"Seconds {to}", "training time (s)", alone),
-        ("lr", "Best learning rate", "learning rate", f"Of each batch size's {of}"),
+        ("lr", "Best learning rate", "learning rate", "Of each batch size's best trial."),
     ]
     alike = len(there) > 1 and there["batch_size"].nunique() == 1
     if alike:  # there is nothing to draw a cost against

@@ -15,7 +15,6 @@ from pipeline.data import DataSet
 from pipeline.tracking import Store
 from studies.analysis import targets
 from studies.analysis.evidence import gather
-from studies.analysis.hyperparameters import LR
 from studies.analysis.statistics import Estimate
 from studies.search.arms import plan
 
@@ -43,7 +42,7 @@ def test_the_table_has_the_mean_and_students_interval_of_every_cost() -> None:
         "study": "s",
         "arm": "a",
         "batch_size": 16,
-        "lr": pytest.approx(0.03),
+        "lr": 0.03,
         "target": AIM,
     }
     assert (row["reached"], row["finals"]) == (3, 3)
@@ -88,7 +87,7 @@ def test_a_study_without_a_target_has_no_rows() -> None:
 def law(sizes: Sequence[float], s_min: float = 100, b_crit: float = 500) -> pd.DataFrame:
     """A table that follows S = S_min (1 + B_crit/B)."""
     steps = [s_min * (1 + b_crit / size) for size in sizes]
-    own = {"reached": 3, "finals": 3, "lr": 0.1, "lr_largest": 0.1, "lr_highest": 1.0}
+    own = {"reached": 3, "finals": 3, "lr": 0.1, "lr_highest": 1.0}
     return pd.DataFrame({"batch_size": sizes, "steps": steps, **own})
 
 
@@ -120,7 +119,7 @@ def test_steps_that_show_no_bend_are_no_fit_and_say_why() -> None:
 
 def test_a_batch_size_best_at_the_highest_rate_tried_withholds_the_fit() -> None:
     frame = law([16, 64, 256, 1024])
-    frame.loc[3, "lr_largest"] = 1.0
+    frame.loc[3, "lr"] = 1.0
     found = targets.fit(frame)
     assert found.scaling is None and "at batch size 1024 the highest learning rate" in found.reason
     assert "search_space.optimizer.lr.high=10" in found.reason
@@ -269,15 +268,6 @@ def test_of_several_searches_each_is_one_observation() -> None:
     half = 4.302653 * 152.7525 / math.sqrt(3)
     assert [row["steps"], row["steps_high"]] == pytest.approx([700 / 3, 700 / 3 + half], rel=1e-5)
     assert (row["reached"], row["finals"]) == (6, 6)
-
-
-def test_their_learning_rate_is_the_geometric_mean_of_the_winners() -> None:
-    """The steps are a mean over them too. A winner at the highest rate any search tried is one."""
-    given = several({"a": [[100], [100], [100]]})
-    trials = given.trials.assign(**{LR: given.trials["search"].map({1: 0.1, 2: 0.2, 3: 0.4})})
-    (row,) = targets.table(replace(given, trials=trials)).to_dict("records")
-    assert row["lr"] == pytest.approx(0.2)
-    assert (row["lr_largest"], row["lr_highest"]) == (0.4, 0.4)
 
 
 def test_their_ratio_is_of_geometric_means_over_searches_with_a_spread_shared_by_all_arms() -> None:
