@@ -17,7 +17,6 @@ from studies.analysis.frames import sampler
 from studies.analysis.searches import searches_needed
 from studies.analysis.statistics import ALPHA
 from studies.analysis.symptoms import ONE_POINT, SETTLE, TOLERANCE, renamed
-from studies.analysis.tables import ended
 
 ENOUGH = 5  # trials from which on a search can stop short
 TIES = 4  # final runs from which on their spread is known well enough to call trials tied
@@ -45,7 +44,7 @@ class Finding:
 def diagnose(evidence: Evidence) -> list[Finding]:
     """All findings: those about the whole study first, then arm by arm."""
     rules = [missing, cut, unequal, widths, trained, failures, chance, boundary, budget]
-    rules += [ties, diverged, length, overfitting, inclusion]
+    rules += [ties, diverged, unsteady, length, overfitting, inclusion]
     findings = [finding for rule in rules for finding in rule(evidence)]
     if evidence.rounds:  # which settles already: its answer says what is open, and at which limit
         findings = [replace(f, override=f.override.replace(SETTLE, "")) for f in findings]
@@ -56,11 +55,7 @@ def diagnose(evidence: Evidence) -> list[Finding]:
 def missing(evidence: Evidence) -> Iterator[Finding]:
     """The journal, an arm's trials or its final runs aren't there, or not all of them."""
     if not evidence.definitions:
-        logged = count(len(ended(evidence.trials)), "trial")
-        anew = f"to search anew, optstudy run study={evidence.study} with a new study.name"
-        lost = "ranges, sampler and budgets are unknown"
-        text = f"The journal is gone: {logged} in MLflow, but {lost}; {anew}."
-        yield Finding(None, "missing", text, "")
+        yield Finding(None, "missing", fairness.without_journal(evidence), "")
     for arm in symptoms.arms(evidence):
         if lack := fairness.lack(evidence, arm):
             yield Finding(arm, "missing", *lack)
@@ -146,6 +141,13 @@ def failures(evidence: Evidence) -> Iterator[Finding]:
         text = f"{runs} that diverged or learnt no more than guessing: {counts} (p = {p:.2g}); "
         text += "a mean over both kinds of run describes neither."
         yield Finding(None, "failures", text, _twice(evidence, "finals"))
+
+
+def unsteady(evidence: Evidence) -> Iterator[Finding]:
+    """A final run ended below half of what others of the same configuration reach."""
+    for arm in symptoms.arms(evidence):
+        if text := symptoms.unsteady(evidence, arm):
+            yield Finding(arm, "unsteady", text, SETTLE)
 
 
 def chance(evidence: Evidence) -> Iterator[Finding]:

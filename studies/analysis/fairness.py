@@ -35,6 +35,14 @@ def policy(recipe: Mapping[str, Any]) -> str:
     return f"{recipe.get('name')}({', '.join(listed)})" if listed else str(recipe.get("name"))
 
 
+def without_journal(evidence: Evidence) -> str:
+    """What is left of a study whose journal is gone."""
+    logged = count(len(ended(evidence.trials)), "trial")
+    anew = f"to search anew, optstudy run study={evidence.study} with a new study.name"
+    lost = "ranges, sampler and budgets are unknown"
+    return f"The journal is gone: {logged} in MLflow, but {lost}; {anew}."
+
+
 def lack(evidence: Evidence, arm: str) -> tuple[str, str] | None:
     """What an arm lacks, first things first, and the override that asks for it."""
     again = f"go on with {evidence.resume(arm)}"

@@ -135,6 +135,18 @@ def failed(evidence: Evidence, arm: str) -> "pd.Series[bool]":
     return lost.groupby(runs["search"]).any() if runs["search"].nunique() > 1 else lost
 
 
+def unsteady(evidence: Evidence, arm: str) -> str:
+    """An arm's final runs that end below half of their configuration's median; "" without any."""
+    runs = finals(evidence, arm).dropna(subset="test_accuracy")
+    reached = runs["test_accuracy"].astype(float)
+    usual = reached.groupby(runs["search"]).transform("median")
+    lost = reached < usual / 2
+    told = zip(runs["seed"][lost], reached[lost], usual[lost], strict=True)
+    said = [f"seed {seed} {100 * r:.1f} % beside {100 * u:.1f} %" for seed, r, u in told]
+    few = f"{lost.sum()} of {len(runs)} final runs ended far below others of the same configuration"
+    return f"{few} ({'; '.join(said)}): it trains on some seeds only." if said else ""
+
+
 def failures_apart(lost: Mapping[str, "pd.Series[bool]"]) -> float:
     """The p-value that arms' failures differ; 1 where none of them failed.
 

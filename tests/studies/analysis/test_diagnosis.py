@@ -277,6 +277,20 @@ def test_arms_whose_final_runs_fail_unequally_often_are_told_with_the_counts() -
     assert not of("failures", failing(a=0, b=5, c=5))  # p = 0.026, of three pairs 0.077
 
 
+def test_a_final_run_far_below_others_of_its_configuration_is_told_with_its_seed() -> None:
+    """Of another search's a run may be far below: that is the search's luck."""
+    reached = {1: (0.52, 0.163, 0.53), 2: (0.2, 0.21, 0.19)}
+    runs = [trial("a", 0, 0.5, search=n, run_id=f"a{n}") for n in reached]
+    for n, accuracies in reached.items():
+        for seed, accuracy in enumerate(accuracies, 1000 * n):
+            runs.append(final("a", 0, seed, accuracy, search=n, run_id=f"a{n}-{seed}"))
+    (found,) = of("unsteady", evidence(runs, finals=3))
+    assert found.text.startswith("1 of 6 final runs ended far below others of the same config")
+    assert "(seed 1001 16.3 % beside 52.0 %)" in found.text
+    assert (found.arm, found.override) == ("a", "settle=true")
+    assert not of("unsteady", failing(a=3))  # those that diverged are told as that
+
+
 def test_a_final_run_no_better_than_guessing_has_failed() -> None:
     low = [trial("a", 0, 0.5), *(final("a", 0, s, 0.11, epochs=1) for s in range(1, 9))]
     high = [trial("b", 0, 0.5), *(final("b", 0, s, 0.5, epochs=1) for s in range(1, 9))]
@@ -581,7 +595,7 @@ def test_every_rule_is_asked_and_findings_come_study_first_then_by_arm(
         about = [diagnosis.Finding(arm, name, "", "") for arm in ("b", None, "a")]
         monkeypatch.setattr(diagnosis, name, lambda _, about=about: iter(about))
     findings = diagnose(evidence([*rates(0.01), *rates(0.01, arm="b")]))
-    assert {finding.kind for finding in findings} == rules and len(rules) == 14
+    assert {finding.kind for finding in findings} == rules and len(rules) == 15
     arms = [finding.arm or "" for finding in findings]
     assert arms == sorted(arms)
 
