@@ -123,7 +123,7 @@ class Evidence:
     def importance(self) -> pd.DataFrame:
         return hyperparameters.importance(list(self.trials["arm"].unique()), self.journal)
 
-    @property
+    @cached_property
     def replicated(self) -> bool:
         """Whether an arm was searched more than once: then tuned arms are compared."""
         return bool((self.arms["searches"] > 1).any())

@@ -26,10 +26,11 @@ def search_progress(evidence: Evidence) -> pd.DataFrame:
     (`statistics.expected_best`). Nothing of an arm that searches nothing.
     """
     frames: list[pd.DataFrame] = []
+    apart = space.fixed(evidence)
     for arm, runs in evidence.trials.groupby("arm", sort=False):
         searches = [scores(own) for _, own in runs.groupby("search")]
         searches = [values for values in searches if len(values)]
-        if not searches or arm in space.fixed(evidence):
+        if not searches or arm in apart:
             continue
         independent = sampler(evidence, str(arm)) in INDEPENDENT
         kind = EXPECTED if independent and not evidence.replicated else SO_FAR

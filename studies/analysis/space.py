@@ -41,7 +41,8 @@ def importance(evidence: Evidence) -> pd.DataFrame:
 
     Below ten complete trials per hyperparameter the shares change from search to search.
     """
-    arms = [arm for arm in evidence.definitions if arm not in fixed(evidence)]
+    apart = fixed(evidence)
+    arms = [arm for arm in evidence.definitions if arm not in apart]
     complete = tables.ended(evidence.trials).query("outcome == 'complete'")["arm"].value_counts()
     few = []
     for arm in arms:
@@ -56,4 +57,4 @@ def importance(evidence: Evidence) -> pd.DataFrame:
     ):  # Optuna takes a second to import what it needs
         return left
     shares = evidence.importance
-    return pd.concat([shares[~shares["arm"].isin([*left["arm"], *fixed(evidence)])], left])
+    return pd.concat([shares[~shares["arm"].isin([*left["arm"], *apart])], left])

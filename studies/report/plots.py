@@ -21,7 +21,7 @@ def draw(evidence: Evidence) -> list[Plot]:
     with canvas.styled():
         own = [plot for kind in kinds.of(evidence) for plot in kind.plots(evidence, look)]
         drawn = [*own, *_learning(evidence, look)]
-        if set(look) > set(space.fixed(evidence)):
+        if set(look) - set(space.fixed(evidence)):
             drawn += [_search_space(evidence, look), _learning_rates(evidence, look)]
             drawn += [_search_progress(evidence, look), _importance(evidence, look)]
         return drawn

@@ -35,6 +35,12 @@ def test_an_arm_that_searches_nothing_is_no_reason_and_no_progress() -> None:
     assert not {"importance", "search_progress"} & {plot.name for plot in plots.draw(given)}
 
 
+def test_an_arm_that_searches_is_drawn_before_one_that_searches_nothing_has_a_run() -> None:
+    nothing = {k: v for k, v in definition().items() if "search" not in k}
+    given = evidence(searches(3), definitions={"a": definition(), "b": nothing})
+    assert {"importance", "search_progress"} <= {plot.name for plot in plots.draw(given)}
+
+
 def test_points_are_the_ended_trials_with_an_accuracy() -> None:
     rows = [*searches(3), trial("a", 3, None, outcome="failed"), trial("a", 4, 0.5, phase="final")]
     assert list(space.points(evidence(rows))["trial"]) == [0, 1, 2]
