@@ -24,10 +24,10 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2e9:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Slow tests first: a long one at the end would leave the other cores without work.
 
-    Simulations and faults take minutes: they run where `-m` names them, and else never.
+    What takes minutes or writes committed results runs where `-m` names it, and else never.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for marker in {"simulation", "faults"} - {*(config.option.markexpr or "").split()}:
+    for marker in {"benchmark", "simulation", "faults"} - {*(config.option.markexpr or "").split()}:
         apart = [item for item in items if item.get_closest_marker(marker)]
         config.hook.pytest_deselected(items=apart)
         items[:] = [item for item in items if item not in apart]
