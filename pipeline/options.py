@@ -35,6 +35,11 @@ def state() -> tuple[tuple[str, int], ...]:
     return tuple((str(p), p.stat().st_mtime_ns) for d in folders for p in d.rglob("*.yaml"))
 
 
+def is_group(name: str) -> bool:
+    """Whether a folder of YAMLs has that name."""
+    return any((folder / name).is_dir() for folder in filter(None, (own_dir(), conf_dir())))
+
+
 def options(group: str) -> list[str]:
     """The YAMLs of a config group, such as `optimizer`, by name."""
     return sorted({path.stem for path in _files(group)})

@@ -1,6 +1,7 @@
 """Fixtures that tests of several modules share."""
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -27,7 +28,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     What takes minutes or writes committed results runs where `-m` names it, and else never.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for marker in {"benchmark", "simulation", "faults"} - {*(config.option.markexpr or "").split()}:
+    named = re.findall(r"\w+", config.option.markexpr or "")
+    for marker in {"benchmark", "simulation", "faults"} - {*named}:
         apart = [item for item in items if item.get_closest_marker(marker)]
         config.hook.pytest_deselected(items=apart)
         items[:] = [item for item in items if item not in apart]

@@ -179,11 +179,15 @@ def undisturbed() -> Iterator[None]:
 
 def artifact(client: MlflowClient, run_id: str, file: str) -> bytes:
     """An artifact's content, read where it lies: MLflow's copy of it takes three times as long."""
-    place = client.get_run(run_id).info.artifact_uri
-    if place.startswith("file:"):
-        return Path(url2pathname(urlsplit(place).path), file).read_bytes()
+    if (here := on_disk(client.get_run(run_id).info.artifact_uri)) is not None:
+        return (here / file).read_bytes()
     with TemporaryDirectory() as folder:
         return Path(client.download_artifacts(run_id, file, folder)).read_bytes()
+
+
+def on_disk(place: str) -> Path | None:
+    """The folder of an artifact address on this machine's disk; None of one elsewhere."""
+    return Path(url2pathname(urlsplit(place).path)) if place.startswith("file:") else None
 
 
 def follow(file: Path, folder: Path) -> None:

@@ -16,6 +16,10 @@ def of_study(arguments: list[str]) -> tuple[str | None, Config]:
     rest = [argument for argument in arguments if argument not in named]
     for name in (argument for argument in rest if re.fullmatch(r"\w[\w.+-]*", argument)):
         raise UserError(f"{name}: allowed is an override, KEY=VALUE (did you mean study={name}?)")
+    for given in (argument for argument in rest if argument.startswith("study.")):
+        key, _, value = given.partition("=")
+        near = f" (did you mean study={value}?)" if key == "study.name" else ""
+        raise UserError(f"{given}: allowed is study=NAME, the name it was run under{near}")
     return (named[-1].removeprefix("study=") if named else None), typed(compose(rest))
 
 

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.compose import compose, flat, typed
+from pipeline.compose import compose, flat, resolved, typed
 from pipeline.environment import environment
 from pipeline.errors import UserError, check
 from pipeline.results import Epoch, Outcome, Phase
@@ -85,7 +85,7 @@ def replay(
     dataset = data.prepare(config.data)
     here = {"data.fingerprint": dataset.fingerprint, **environment()}
     now = {f"tags.{key}": value for key, value in here.items()}
-    now |= {f"params.{key}": value for key, value in flat(composed).items()}
+    now |= {f"params.{key}": value for key, value in flat(resolved(composed)).items()}
     differing = tuple(
         f"{key.partition('.')[2]} was {logged.get(key, 'not logged')}, is {value}"
         for key, value in now.items()

@@ -25,13 +25,21 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.compose import check_overrides, compose, flat, override_key, typed
+from pipeline.compose import (
+    as_yaml,
+    check_overrides,
+    compose,
+    flat,
+    override_key,
+    resolved,
+    typed,
+)
 from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.mistakes import config_errors
@@ -198,7 +206,7 @@ def opened(
     """The store, and the id of a run that was opened there."""
     from pipeline import tracking
 
-    config = typed(composed)
+    config, whole = typed(composed), resolved(composed)
     store = tracking.Store(config.tracking.uri, config.mlruns_dir)
     optimizer = f"{config.optimizer['name']} {tracking.compact(config.optimizer['lr'])}"
     title = f"{config.model['name']} · {optimizer} · seed {config.seed}"
@@ -206,8 +214,8 @@ def opened(
     own = config.tracking
     tags |= environment() | tracking.pages.said(own.tags, own.note)
     own_list = [o for o in overrides if not o.startswith("tracking.")]  # no part of what it is
-    texts = tracking.texts(own_list, OmegaConf.to_yaml(composed, resolve=True))
-    experiment, params = store.experiment("train"), flat(composed)
+    texts = tracking.texts(own_list, as_yaml(whole))
+    experiment, params = store.experiment("train"), flat(whole)
     run_id = store.start(experiment, title, params=params, tags=tags, texts=texts)
     sending.add(store, run_id)
     return store, run_id

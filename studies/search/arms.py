@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.compose import compose, flat, merge, override_key, typed
+from pipeline.compose import compose, flat, merge, override_key, resolved, typed
 from pipeline.config import CONFIRMATIONS, SEEDS, Config, StudyConfig
 from pipeline.errors import UserError, check, did_you_mean
 from pipeline.options import options
@@ -59,9 +59,9 @@ class Arm:
 
     def definition(self) -> dict[str, Any]:
         """All that makes results of this arm comparable, flat: a change of it is another study."""
-        fixed = flat(self.samples[0])
+        fixed = flat(resolved(self.samples[0]))
         for name in POLICIES:
-            fixed[name] = OmegaConf.to_container(self.policy(name), resolve=True)
+            fixed[name] = resolved(self.policy(name))
         apart = (*(f"{dimension.key}." for dimension in self.space), *PLACES)
         own = {key: value for key, value in fixed.items() if not f"{key}.".startswith(apart)}
         return comparable(own | describe(self.space))
@@ -152,8 +152,8 @@ def check_same_experiment(
 
     Both hold an arm's definition by its name. What was stored may lack settings younger than it.
     """
-    shipped = compose()
-    policies = {name: OmegaConf.to_container(shipped[name], resolve=True) for name in POLICIES}
+    shipped = resolved(compose())
+    policies = {name: shipped[name] for name in POLICIES}
     defaults = flat(shipped) | _dotted(comparable(policies))
     for arm, definition in stored.items():
         before = _dotted(comparable(definition))
@@ -273,25 +273,27 @@ def _dimension(
         free = {k: span for k, span in ranges.items() if k not in fixed}
         _check_ends(sample, free)
         tuned += [Tuned(key, choice, k, span) for k, span in free.items()]
-        brought = flat(sample, (key,)) if key in sample else {}
+        brought = flat(resolved(sample), (key,)) if key in sample else {}
         settings[choice] = {k: v for k, v in brought.items() if k not in free}
     return Dimension(key, tuple(names), tuple(tuned), settings, given=choices is None)
 
 
 def _check_ends(sample: DictConfig, ranges: Mapping[str, Range]) -> None:
     """Raise UserError where a run could not take a range's lowest or highest value."""
-    for key, span in ranges.items():
+    for key in ranges:
         section, _, name = key.rpartition(".")
         if name not in (OmegaConf.select(sample, section) or {}):
             raise UserError(
                 f"search_space.{key}: no such key; {key} has to be set beside its range"
             )
-        for end, value in (("low", span.low), ("high", span.high)):
-            at = deepcopy(sample)
-            OmegaConf.update(at, key, value)
-            try:
-                typed(at)
-            except UserError as error:
-                if not str(error).startswith(f"{key}="):  # what else is wrong is said elsewhere
-                    continue
+    for end in ("low", "high"):
+        at = deepcopy(sample)
+        for key, span in ranges.items():
+            OmegaConf.update(at, key, getattr(span, end))
+        try:
+            typed(at)
+        except UserError as error:
+            key = str(error).partition("=")[0]
+            if key in ranges:  # what else is wrong is said elsewhere
+                value = getattr(ranges[key], end)
                 raise UserError(f"search_space.{key}.{end}={value}: {error}") from error

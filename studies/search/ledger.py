@@ -13,12 +13,11 @@ from pathlib import Path
 
 import optuna
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import tracking
-from pipeline.compose import compose, flat, merge, typed
+from pipeline.compose import as_yaml, compose, flat, merge, resolved, typed
 from pipeline.data import DataSet
 from pipeline.environment import environment
 from pipeline.results import Epoch, Phase, Result
@@ -111,7 +110,7 @@ class Ledger:
             overrides = tuple(merge(overrides, [f"trainer.epochs={epochs}"]))
         phase, short, name = named(due)
         composed = compose(overrides)
-        config = typed(composed)
+        config, whole = typed(composed), resolved(composed)
         point = f"{config.optimizer['name']} {tracking.compact(config.optimizer['lr'])}"
         tags = {
             "arm": due.arm,
@@ -129,13 +128,13 @@ class Ledger:
                 self.experiment,
                 # the number first: the UI shows some twenty characters, and arms may begin alike
                 f"{short} {title(self.study, due)} · {point}",
-                params=flat(composed),
+                params=flat(whole),
                 tags={**self.tags, **tags},
-                texts=tracking.texts(overrides, OmegaConf.to_yaml(composed, resolve=True)),
+                texts=tracking.texts(overrides, as_yaml(whole)),
             )
         if trial is not None:
             journal.begin(trial, overrides, suggested, run_id)
-        task = Task(overrides, self.tags["data.fingerprint"], phase, checkpoint)
+        task = Task(config, self.tags["data.fingerprint"], phase, checkpoint)
         said = f"{title(self.study, due)}/{name} · {point}"
         length, longer = config.trainer.epochs, epochs is not None
         return Job(due, task, run_id, said, length, before, trial, longer)

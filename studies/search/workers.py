@@ -1,8 +1,8 @@
 """Workers: each trains one run at a time, on one torch thread, and reports every epoch.
 
-A worker knows no study: it gets an override list and the fingerprint of the images, composes the
-one, has the other, and trains. A task carries no path and a result brings the weights along, so
-a worker may be anywhere. Only the process that started it writes to the journal and to MLflow.
+A worker knows no study and no conf/: it gets a configuration and the fingerprint of the images,
+which it has, and trains. It needs no file of this machine and a result brings the weights along,
+so a worker may be anywhere. Only the process that started it writes to the journal and to MLflow.
 """
 
 import multiprocessing
@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from pipeline import train
-from pipeline.compose import compose, typed
+from pipeline.config import Config
 from pipeline.data import DataSet
 from pipeline.environment import code_fingerprint
 from pipeline.errors import check
@@ -30,7 +30,7 @@ from pipeline.results import Epoch, Outcome, Phase, Result
 class Task:
     """One run to train, on the images of this fingerprint; from its `checkpoint` on, if any."""
 
-    overrides: tuple[str, ...]
+    config: Config
     fingerprint: str
     phase: Phase
     checkpoint: bytes | None = field(default=None, repr=False)
@@ -141,9 +141,8 @@ def training(task: Task, dataset: DataSet) -> Generator[Epoch, bool, Result]:
     try:
         has = dataset.fingerprint
         check("data.fingerprint", task.fingerprint, task.fingerprint == has, f"this worker's {has}")
-        config = typed(compose(task.overrides))
         begun = task.checkpoint
-        return (yield from train.training(config, dataset, phase=task.phase, begun=begun))
+        return (yield from train.training(task.config, dataset, phase=task.phase, begun=begun))
     except Exception:
         return Result(Outcome.failed, 0, 0, 0.0, None, error=traceback.format_exc())
 

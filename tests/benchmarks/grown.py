@@ -50,7 +50,7 @@ LEAST = 0.2  # points of accuracy by which a copy stays below its original: the 
 
 def invented(task: Task) -> Iterator[Epoch | Result]:
     """Two epochs and a result, drawn from what is to be trained: no training."""
-    drawn = random.Random(repr(task.overrides))
+    drawn = random.Random(repr(task.config))
     reached, epochs = drawn.uniform(0.3, 0.6), []
     for n in (1, 2):
         accuracy = reached - 0.01 * (2 - n)

@@ -53,6 +53,7 @@ def losses(dataset: DataSet) -> Runs:
     return runs
 
 
+@pytest.mark.slow
 def test_losses_are_what_they_were(digits: DataSet) -> None:
     known = json.loads(Path(__file__).with_name("losses.json").read_text())
     here = [entry for entry in known if entry["machine"] == machine()]

@@ -23,7 +23,7 @@ question: Which reaches more?
 arms:
   plain: [model=mlp]
   batchnorm: [model=mlp_batchnorm]
-fixed: [data=digits, trainer.epochs=2, pruner=none]
+fixed: [data=digits, trainer.epochs=1, pruner=none]
 search:
   optimizer: [sgd]
 trials: 4
@@ -54,14 +54,13 @@ class Surface(InlineWorker):
             self.report = end.value
 
     def invented(self, task: Task) -> Generator[Epoch, bool, Result]:
-        settings = dict(override.split("=", 1) for override in task.overrides)
-        lr, epochs = float(settings["optimizer.lr"]), int(settings["trainer.epochs"])
+        lr, epochs = float(task.config.optimizer["lr"]), task.config.trainer.epochs
         if lr > self.most:
             return Result(Outcome.diverged, 0, 1, 0.1, None)
-        drawn = random.Random(repr(task.overrides)).gauss(0, self.noise)
+        drawn = random.Random(repr(task.config)).gauss(0, self.noise)
         height = 0.9 - self.width * (math.log10(lr) - self.peak) ** 2
-        if settings["model"] == "mlp_batchnorm":
-            height += self.longer * math.log2(epochs / 2)
+        if task.config.model["name"] == "mlp_batchnorm":
+            height += self.longer * math.log2(epochs)
         reached = min(0.99, max(0.1, height + drawn))
         for n in range(1, epochs + 1):
             accuracy = reached - 0.01 * (epochs - n)

@@ -125,6 +125,7 @@ ENDINGS: dict[str, Callable[["subprocess.Popen[bytes]", FileIO], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS)
 def test_a_server_ends_with_the_process_that_started_it(
     end: Callable[["subprocess.Popen[bytes]", FileIO], object], tmp_path: Path

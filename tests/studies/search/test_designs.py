@@ -152,6 +152,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "pruner"), PAIRS)
 def test_every_sampler_and_pruner_runs_an_arm(
     sampler: str, pruner: str, digits: DataSet, mlruns: Path
@@ -179,6 +180,7 @@ def asked(study: Study, digits: DataSet, mlruns: Path, upto: int) -> list[dict[s
         return [t.params for t in trials]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_resumed_search_suggests_what_an_uninterrupted_one_does(
     sampler: str, digits: DataSet, mlruns: Path

@@ -3,11 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from harness import finish, gathered, names, opened, planned, trials
 
 from pipeline.data import DataSet
 from studies.analysis.diagnosis import diagnose
 from studies.search.arms import Study
+
+pytestmark = pytest.mark.slow  # every test runs a study
 
 ARMS = ("plain", "batchnorm")
 QUICK = ("study=quickstart", "data=digits", "trainer.epochs=1", "study.finals=1")

@@ -11,9 +11,7 @@ import torch
 from harness import at, budgeted, curve, finish, gathered, logged, opened
 from mlflow.entities import Run
 
-from pipeline.compose import compose, typed
 from pipeline.data import DataSet
-from pipeline.options import options
 from pipeline.tracking import Store
 from studies.search.arms import plan
 from studies.search.ledger import write_answer
@@ -96,15 +94,6 @@ def test_every_run_has_its_data_set_and_its_command(stages: Stages) -> None:
     for run in (*logged(stages.mlruns, "quickstart").values(), stages.resumed):
         assert run.inputs is not None and run.inputs.dataset_inputs
         assert run.data.tags["mlflow.source.name"] and run.data.tags["mlflow.user"]
-
-
-def test_runs_of_arms_that_ship_differ_early_in_their_names() -> None:
-    for study in options("study"):
-        config = typed(compose([f"study={study}"]))
-        assert config.study is not None
-        for place in ("t39", "s10"):
-            early = {f"{place} {arm} · sgd 1e-3"[:20] for arm in config.study.arms}
-            assert len(early) == len(config.study.arms)
 
 
 def test_a_runs_name_begins_with_its_number(stages: Stages) -> None:

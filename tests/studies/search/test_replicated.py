@@ -1,5 +1,6 @@
 """Searches that are repeated: independent of each other, resumed, extended, and looks counted."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +26,24 @@ TWICE = ("study.searches=2",)
 
 
 @pytest.fixture(scope="module")
-def twice(digits: DataSet, fresh: Callable[[str], Path]) -> pd.DataFrame:
+def ended(digits: DataSet, fresh: Callable[[str], Path]) -> dict[int, Path]:
+    """The state of the study at its end with one search an arm, and with two."""
+    states = {1: fresh("once"), 2: fresh("twice")}
+    finish(planned(*STUDY), digits, states[1])
+    finish(planned(*STUDY, *TWICE), digits, states[2])
+    return states
+
+
+@pytest.fixture
+def once(ended: dict[int, Path], tmp_path: Path) -> Path:
+    """A copy of the first, to go on with."""
+    return shutil.copytree(ended[1], tmp_path / "once")
+
+
+@pytest.fixture(scope="module")
+def twice(ended: dict[int, Path]) -> pd.DataFrame:
     """The trials table of two searches an arm."""
-    mlruns = fresh("twice")
-    finish(planned(*STUDY, *TWICE), digits, mlruns)
-    return gathered(planned(*STUDY, *TWICE), mlruns).trials
+    return gathered(planned(*STUDY, *TWICE), ended[2]).trials
 
 
 def test_every_search_has_its_trials_and_final_runs(twice: pd.DataFrame) -> None:
@@ -50,10 +64,8 @@ def test_final_seeds_are_paired_across_arms(twice: pd.DataFrame) -> None:
     assert by_arm["plain"] == by_arm["batchnorm"] == [1, 2, 1001, 1002]
 
 
-def test_a_final_run_has_a_split_of_its_own(digits: DataSet, mlruns: Path) -> None:
-    study = planned(*STUDY)
-    finish(study, digits, mlruns)
-    found = gathered(study, mlruns)
+def test_a_final_run_has_a_split_of_its_own(ended: dict[int, Path]) -> None:
+    found = gathered(planned(*STUDY), ended[1])
     splits = {
         (row["phase"], row["seed"]): found.setting(row, "data.split_seed")
         for _, row in found.trials.iterrows()
@@ -62,11 +74,10 @@ def test_a_final_run_has_a_split_of_its_own(digits: DataSet, mlruns: Path) -> No
 
 
 def test_a_study_extended_by_searches_is_the_one_that_had_them_at_once(
-    twice: pd.DataFrame, digits: DataSet, mlruns: Path
+    twice: pd.DataFrame, digits: DataSet, once: Path
 ) -> None:
-    finish(planned(*STUDY), digits, mlruns)
-    finish(planned(*STUDY, *TWICE), digits, mlruns)
-    extended = gathered(planned(*STUDY, *TWICE), mlruns).trials
+    finish(planned(*STUDY, *TWICE), digits, once)
+    extended = gathered(planned(*STUDY, *TWICE), once).trials
     order, own = ["arm", "search", "phase", "trial", "seed"], ["run_id", "seconds"]
     one, other = (
         t.drop(columns=own).sort_values(order, ignore_index=True) for t in (extended, twice)
@@ -74,8 +85,10 @@ def test_a_study_extended_by_searches_is_the_one_that_had_them_at_once(
     pd.testing.assert_frame_equal(one, other)
 
 
-def test_fewer_searches_than_there_are_lose_none(digits: DataSet, mlruns: Path) -> None:
-    finish(planned(*STUDY, *TWICE), digits, mlruns)
+def test_fewer_searches_than_there_are_lose_none(
+    ended: dict[int, Path], digits: DataSet, tmp_path: Path
+) -> None:
+    mlruns = shutil.copytree(ended[2], tmp_path / "twice")
     assert finish(planned(*STUDY), digits, mlruns) == []
     assert gathered(planned(*STUDY), mlruns).trials["search"].nunique() == 2
 
@@ -83,7 +96,7 @@ def test_fewer_searches_than_there_are_lose_none(digits: DataSet, mlruns: Path) 
 def test_fewer_searches_than_there_are_are_extended_alike_by_designs_too(
     digits: DataSet, mlruns: Path
 ) -> None:
-    qmc = (*STUDY, "sampler=qmc", "study.name=designed")
+    qmc = (*STUDY, "sampler=qmc", "study.finals=1", "study.name=designed")
     finish(planned(*qmc, *TWICE), digits, mlruns)
     finish(planned(*qmc, "study.trials=3"), digits, mlruns)
     finish(planned(*qmc, "study.trials=3", *TWICE, "study.name=whole"), digits, mlruns)
@@ -107,23 +120,23 @@ def published(study: Study, digits: DataSet, mlruns: Path) -> int:
 
 
 def test_an_extension_after_the_answer_was_seen_is_a_look_and_a_repetition_is_none(
-    digits: DataSet, mlruns: Path
+    digits: DataSet, once: Path
 ) -> None:
-    assert published(planned(*STUDY), digits, mlruns) == 1
-    assert published(planned(*STUDY), digits, mlruns) == 1
-    assert published(planned(*STUDY, "study.trials=3"), digits, mlruns) == 2
-    assert published(planned(*STUDY, "study.trials=3", *TWICE), digits, mlruns) == 3
+    assert published(planned(*STUDY), digits, once) == 1
+    assert published(planned(*STUDY), digits, once) == 1
+    assert published(planned(*STUDY, "study.trials=3"), digits, once) == 2
+    assert published(planned(*STUDY, "study.trials=3", *TWICE), digits, once) == 3
 
 
 def test_a_study_that_follows_another_carries_its_looks_for_good(
-    digits: DataSet, mlruns: Path
+    digits: DataSet, once: Path
 ) -> None:
-    published(planned(*STUDY), digits, mlruns)
+    published(planned(*STUDY), digits, once)
     renamed = (*STUDY, "study.name=second")
-    assert published(planned(*renamed, "study.follows=quickstart"), digits, mlruns) == 2
-    assert published(planned(*renamed), digits, mlruns) == 2
+    assert published(planned(*renamed, "study.follows=quickstart"), digits, once) == 2
+    assert published(planned(*renamed), digits, once) == 2
     third = (*STUDY, "study.name=third", "study.follows=second")
-    assert published(planned(*third), digits, mlruns) == 3
+    assert published(planned(*third), digits, once) == 3
 
 
 def test_a_study_that_is_not_there_cannot_be_followed(digits: DataSet, mlruns: Path) -> None:
@@ -134,17 +147,16 @@ def test_a_study_that_is_not_there_cannot_be_followed(digits: DataSet, mlruns: P
 
 
 def test_a_study_begun_before_searches_had_numbers_is_shown_and_not_gone_on_with(
-    digits: DataSet, mlruns: Path
+    digits: DataSet, once: Path
 ) -> None:
     study = planned(*STUDY)
-    finish(study, digits, mlruns)
-    kept = journal.path(replace(study.config, mlruns_dir=str(mlruns)), study.name)
+    kept = journal.path(replace(study.config, mlruns_dir=str(once)), study.name)
     text = kept.read_text()
     for arm in ("plain", "batchnorm"):
         text = text.replace(f'"quickstart/{arm}/1"', f'"quickstart/{arm}"')
     kept.write_text(text)
-    assert (gathered(study, mlruns).arms["searches"] == 1).all()
-    with pytest.raises(UserError) as error, opened(study, digits, mlruns):
+    assert (gathered(study, once).arms["searches"] == 1).all()
+    with pytest.raises(UserError) as error, opened(study, digits, once):
         pass
     one_line(error.value, "study=quickstart", "optstudy report study=quickstart", "study.name=")
 

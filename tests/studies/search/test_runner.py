@@ -36,10 +36,9 @@ from pipeline import train
 from pipeline.compose import compose, typed
 from pipeline.data import DataSet
 from pipeline.errors import UserError
-from pipeline.options import options
 from pipeline.results import Epoch
 from pipeline.tracking import Store
-from studies.search.arms import Arm, Study, plan
+from studies.search.arms import Study, plan
 from studies.search.journal import STATES
 
 ARMS = ("plain", "batchnorm")
@@ -322,6 +321,7 @@ class TestABudget:
         one_line(error.value, "study.arms", "plain", "batchnorm")
 
 
+@pytest.mark.slow
 def test_a_diverged_trial_is_told_so_and_has_no_finals(digits: DataSet, mlruns: Path) -> None:
     study = budgeted(planned(*QUICK, "optimizer.lr=1e30"), trials=2, finals=2)
     study = replace(study, arms=study.arms[:1])
@@ -335,6 +335,7 @@ def test_a_diverged_trial_is_told_so_and_has_no_finals(digits: DataSet, mlruns: 
     assert arms[empty].isna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_a_failed_trial_keeps_its_error_and_the_study_goes_on(
     digits: DataSet, mlruns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,36 +363,3 @@ def test_every_outcome_has_a_state_of_its_own_kind() -> None:
         "diverged": "PRUNED",
         "failed": "FAIL",
     }
-
-
-def tiny(study: Study) -> Study:
-    """One trial of one epoch on digits in every arm; the plan as it ships.
-
-    Batches larger than all of digits are made to fit.
-    """
-
-    def short(arm: Arm) -> Arm:
-        size = arm.samples[0].trainer.batch_size
-        fits = 1000 if isinstance(size, int) and size > 1000 else size
-        samples = tuple(sample.copy() for sample in arm.samples)
-        for sample in samples:
-            sample.trainer.batch_size = fits
-        changed = ("data=digits", "trainer.epochs=1", f"trainer.batch_size={fits}")
-        return replace(arm, base=(*arm.base, *changed), samples=samples)
-
-    arms = tuple(short(arm) for arm in study.arms)
-    return budgeted(replace(study, arms=arms), trials=1, finals=0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", options("study"))
-def test_every_arm_of_a_shipped_study_can_be_built_and_one_runs(
-    name: str, digits: DataSet, mlruns: Path
-) -> None:
-    study = tiny(planned(f"study={name}"))
-    for sample in (sample for arm in study.arms for sample in arm.samples):
-        train.check_buildable(typed(sample), digits)
-    ended = finish(replace(study, arms=study.arms[-1:]), digits, mlruns)
-    assert names(ended) == [f"{study.arms[-1].name}/trial 0"]
-    # A learning rate drawn from a wide range may diverge in the first trial: a result.
-    assert {end.rpartition(" · ")[2] for end in ended} <= {"complete", "diverged"}

@@ -18,6 +18,7 @@ from harness import (
 )
 from optuna.trial import TrialState
 
+from pipeline.compose import compose, typed
 from pipeline.data import DataSet
 from pipeline.errors import UserError
 from pipeline.results import Epoch, Outcome, Phase, Result
@@ -55,7 +56,7 @@ def test_a_process_reports_ready_and_leaves_ctrl_c_to_the_coordinator(
 
 
 def test_other_images_than_the_tasks_are_a_failed_run(digits: DataSet) -> None:
-    task = Task(("data=digits",), "0" * 16, Phase.search)
+    task = Task(typed(compose(["data=digits"])), "0" * 16, Phase.search)
     with pytest.raises(StopIteration) as end:
         next(workers.training(task, digits))
     result = end.value.value
