@@ -31,15 +31,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.compose import (
-    as_yaml,
-    check_overrides,
-    compose,
-    flat,
-    override_key,
-    resolved,
-    typed,
-)
+from pipeline.compose import as_yaml, check_overrides, compose, flat, override_key, resolved, typed
 from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.mistakes import config_errors

@@ -1,6 +1,7 @@
 """Workers: what they say first and last, and what the coordinator makes of one that is lost."""
 
 import os
+import pickle
 import signal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from harness import (
     gathered,
     one_line,
     opened,
+    own_yaml,
     planned,
     trials,
 )
@@ -21,6 +23,7 @@ from optuna.trial import TrialState
 from pipeline.compose import compose, typed
 from pipeline.data import DataSet
 from pipeline.errors import UserError
+from pipeline.options import conf_dir
 from pipeline.results import Epoch, Outcome, Phase, Result
 from studies.search import workers
 from studies.search.capacity import pool_size
@@ -53,6 +56,20 @@ def test_a_process_reports_ready_and_leaves_ctrl_c_to_the_coordinator(
     assert isinstance(lost, Lost) and capfd.readouterr().err == ""
     one_line(lost.reason, "worker process died", "exit code -9")
     process.stop()
+
+
+def test_a_worker_reads_no_conf_of_the_users_own(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it may be on a machine, or in a folder, that has none."""
+    mine = (conf_dir() / "optimizer" / "sgd.yaml").read_text().replace("name: sgd", "name: mine")
+    own_yaml(tmp_path, "optimizer", "mine", mine)
+    monkeypatch.chdir(tmp_path)
+    config = typed(compose(["data=digits", "optimizer=mine", "trainer.epochs=1"]))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    task = Task(config, digits.fingerprint, Phase.search)
+    assert isinstance(next(workers.training(pickle.loads(pickle.dumps(task)), digits)), Epoch)
 
 
 def test_other_images_than_the_tasks_are_a_failed_run(digits: DataSet) -> None:
