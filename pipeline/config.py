@@ -15,7 +15,8 @@ from omegaconf import MISSING
 from pipeline.errors import check, is_number, is_whole
 
 RESERVED = ("train", "default")  # MLflow experiments that are no study
-STORES = ("http://", "https://", "databricks", "sqlite:", "postgresql", "mysql", "mssql")
+SERVERS = ("http://", "https://", "databricks")  # addresses of tracking servers begin like this,
+DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")  # and of databases like that
 OWN_TAGS = {"study", "arm", "phase", "trial", "suggested", "outcome", "epochs", "steps", "seconds"}
 OWN_TAGS |= {"error", "machine", "question", "command", "test_evaluations"}  # and any with a dot
 SEEDS = 1000  # apart are the seeds of two searches: the final runs' lie in between
@@ -122,7 +123,7 @@ class TrackingConfig:
     def __post_init__(self) -> None:
         uri = self.uri
         allowed = "a server, http://HOST:PORT, or a database, as sqlite:///FILE or postgresql://…"
-        known = uri is None or uri.startswith(STORES)
+        known = uri is None or uri.startswith((*SERVERS, *DATABASES))
         check("tracking.uri", str(uri).rpartition("@")[2], known, allowed)  # without a password
         given = {} if self.tags is None else self.tags
         check("tracking.tags", given, isinstance(given, dict), "'{NAME: text, …}'")

@@ -37,7 +37,7 @@ LEAVES = {
     "compose": {"config", "errors", "mistakes", "options"},
     "trainer": {"config", "results"},
     "checkpoint": {"results"},
-    "tracking": {"errors", "memory", "results"},
+    "tracking": {"config", "errors", "memory", "results"},
     "data": {"config", "errors"},
 }
 

@@ -18,12 +18,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.config import SERVERS
 from pipeline.errors import UserError, check, did_you_mean
 from pipeline.tracking import bulk, pages
 from pipeline.tracking.pages import masked
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SERVERS = ("http://", "https://", "databricks")
 PLACES = {"experiments": "artifact_location", "runs": "artifact_uri"}  # absolute, in a database
 PLACES |= {"logged_models": "artifact_location"}
 

@@ -121,7 +121,8 @@ class Evidence:
 
     @cached_property
     def importance(self) -> pd.DataFrame:
-        return hyperparameters.importance(list(self.trials["arm"].unique()), self.journal)
+        arms = dict.fromkeys([*self.trials["arm"], *self.journal])
+        return hyperparameters.importance(list(arms), self.journal)
 
     @cached_property
     def replicated(self) -> bool:

@@ -14,12 +14,14 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.words import count
 from studies.analysis import statistics
 from studies.analysis.tables import best_row, ended
-from studies.search.search_space import searched
+from studies.search.search_space import searched, searches
 from studies.search.stored import StoredArm
 
 LR = "optimizer.lr"
 TOLERANCES = (1, 2, 5)  # points of accuracy
-ENOUGH = 4  # complete trials that importance needs: two above the median, two below
+# Complete trials that importance needs: for every hyperparameter, as with fewer the shares change
+# from search to search; and of choices alone, two above the median and two below.
+EACH, LEAST = 10, 4
 
 Journal = Mapping[str, StoredArm]
 
@@ -70,17 +72,20 @@ def importance(arms: Sequence[str], journal: Journal) -> pd.DataFrame:
     PED-ANOVA (Watanabe et al. 2023; conditional hyperparameters: 2026) by Optuna: how far the top
     trials' distribution departs from that of all complete ones, as shares that sum to 1. The top
     is a tenth, and more where a tenth is below the five trials it is stable from, at most half.
-    An arm that can't be judged has one row, whose `reason` says why.
+    An arm that can't be judged has one row, whose `reason` says why; one that searches nothing has
+    none.
     """
     rows: list[dict[str, Any]] = []
     for arm in arms:
         if arm not in journal:
             rows.append({"arm": arm, "reason": "its journal is gone"})
             continue
+        if not searches(journal[arm].definition):
+            continue
         complete = [t for t in journal[arm].trials if t.state == TrialState.COMPLETE]
-        shares, reason = _shares(complete)
-        judged = {"arm": arm, "trials": len(complete), "reason": reason}
         labels = {tuned.parameter: tuned.label for tuned in searched(journal[arm].definition)}
+        shares, reason = _shares(complete, max(LEAST, EACH * len(labels)))
+        judged = {"arm": arm, "trials": len(complete), "reason": reason}
         rows += [
             judged | {"hyperparameter": labels.get(name, name), "importance": share}
             for name, share in shares.items()
@@ -88,9 +93,9 @@ def importance(arms: Sequence[str], journal: Journal) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "hyperparameter", "importance", "trials", "reason"])
 
 
-def _shares(complete: Sequence[FrozenTrial]) -> tuple[dict[str, float], str]:
-    if len(complete) < ENOUGH:
-        return {}, f"{count(len(complete), 'complete trial')}; {ENOUGH} are needed"
+def _shares(complete: Sequence[FrozenTrial], needed: int) -> tuple[dict[str, float], str]:
+    if len(complete) < needed:
+        return {}, f"{count(len(complete), 'complete trial')}; {needed} are needed"
     study = optuna.create_study(direction="maximize")  # in memory: the evaluator takes no less
     study.add_trials(complete)
     top = max(0.1, min(0.5, 5 / len(complete)))

@@ -114,7 +114,7 @@ def _search_progress(evidence: Evidence, look: Look) -> Plot:
 
 
 def _importance(evidence: Evidence, look: Look) -> Plot:
-    shares = space.importance(evidence)
+    shares = evidence.importance
     unjudged = shares[shares["importance"].isna()]
     without = "; ".join(
         f"{words.joined(list(alike['arm']))}: {reason}"

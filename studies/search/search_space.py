@@ -167,6 +167,11 @@ def describe(space: Space) -> dict[str, Any]:
     return described
 
 
+def searches(definition: Mapping[str, Any]) -> bool:
+    """Whether an arm with this stored definition searches anything, choices included."""
+    return any(key.startswith("study.search.") for key in definition)
+
+
 def searched(definition: Mapping[str, Any]) -> list[Tuned]:
     """The hyperparameters that an arm with this stored definition tunes."""
     prefix, tuned = "study.search.", []

@@ -6,6 +6,7 @@ import optuna
 import pandas as pd
 import pytest
 from building import evidence, final, searched_once, trial
+from optuna.trial import TrialState
 
 from studies.analysis import hyperparameters
 
@@ -49,7 +50,7 @@ def test_tolerance_counts_complete_trials_of_the_best_ones_optimizer(other: dict
     assert evidence(runs).tolerance.iloc[0]["lr_decades_5"] == 0
 
 
-def judged(trials: int, *, flat: bool = False) -> pd.DataFrame:
+def judged(trials: int, *, flat: bool = False, pruned: int = 0) -> pd.DataFrame:
     """Importance in random trials of Adam, or of SGD with a learning rate that decides (or not)."""
     sampler = optuna.samplers.RandomSampler(seed=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -63,6 +64,8 @@ def judged(trials: int, *, flat: bool = False) -> pd.DataFrame:
         return 0.3 if flat else 0.5 + lr / 10
 
     study.optimize(accuracy, n_trials=trials)
+    for _ in range(pruned):
+        study.tell(study.ask(), state=TrialState.PRUNED)
     span = {"low": 0, "high": 1, "log": False, "whole": False}
     names = ("lr (sgd)", "momentum (sgd)", "beta1 (adam)")
     spaces = {f"search_space.optimizer.{name}": span for name in names}
@@ -85,20 +88,30 @@ def test_importance_ranks_a_conditional_hyperparameter_and_sums_to_one() -> None
 
 
 @pytest.mark.parametrize(
-    ("trials", "flat", "reason"),
+    ("trials", "flat", "pruned", "reason"),
     [
-        (3, False, "3 complete trials; 4 are needed"),
-        (1, False, "1 complete trial; 4 are needed"),
-        (10, True, "its best trials are spread like all the others"),
-        (0, False, "0 complete trials; 4 are needed"),
+        (29, False, 1, "29 complete trials; 30 are needed"),
+        (1, False, 0, "1 complete trial; 30 are needed"),
+        (30, True, 0, "its best trials are spread like all the others"),
+        (0, False, 30, "0 complete trials; 30 are needed"),
     ],
 )
 def test_importance_that_cant_be_had_is_empty_with_the_reason(
-    trials: int, flat: bool, reason: str
+    trials: int, flat: bool, pruned: int, reason: str
 ) -> None:
-    shares = judged(trials, flat=flat)
+    """It needs ten complete trials for each of the three hyperparameters."""
+    shares = judged(trials, flat=flat, pruned=pruned)
     assert shares["reason"].tolist() == [reason]
     assert pd.isna(shares["importance"].iloc[0])
+
+
+def test_importance_of_choices_alone_needs_four_trials() -> None:
+    study = optuna.create_study(direction="maximize")
+    study.optimize(lambda t: t.suggest_categorical("trainer.batch_size", [32, 64]), n_trials=3)
+    searched = {"definition": {"study.search.trainer.batch_size": [32, 64]}}
+    arm = searched_once("a", searched, study.get_trials())
+    shares = hyperparameters.importance(["a"], {"a": arm})
+    assert shares["reason"].tolist() == ["3 complete trials; 4 are needed"]
 
 
 def test_importance_without_a_journal_says_so() -> None:

@@ -1,4 +1,4 @@
-"""A search's trials as points, and when there are enough to say what mattered."""
+"""A search's trials as points of its space."""
 
 from building import definition, evidence, trial
 
@@ -11,27 +11,11 @@ def searches(trials: int, **more: str) -> list[dict[str, object]]:
     return [trial("a", i, 0.2 + lr, **{"optimizer.lr": lr} | more) for i, lr in enumerate(rates)]
 
 
-def test_importance_needs_ten_complete_trials_per_hyperparameter() -> None:
-    (few,) = space.importance(evidence(searches(9))).to_dict("records")
-    assert (few["arm"], few["reason"]) == ("a", "9 complete trials; 10 are needed")
-    momentum = {"search_space.optimizer.momentum (sgd)": {"low": 0.0, "high": 1.0}}
-    two = evidence(searches(19), definitions={"a": definition() | momentum})
-    (few,) = space.importance(two).to_dict("records")
-    assert few["reason"] == "19 complete trials; 20 are needed"
-    enough = evidence(searches(10))
-    assert list(space.importance(enough)["reason"]) == list(enough.importance["reason"])
-
-
-def test_trials_that_did_not_complete_do_not_count_towards_it() -> None:
-    (few,) = space.importance(evidence(searches(12, outcome="pruned"))).to_dict("records")
-    assert few["reason"] == "0 complete trials; 10 are needed"
-
-
 def test_an_arm_that_searches_nothing_is_no_reason_and_no_progress() -> None:
     nothing = {k: v for k, v in definition().items() if "search" not in k}
     given = evidence(searches(3), definitions={"a": nothing})
     assert space.fixed(given) == ["a"]
-    assert space.importance(given).empty and frames.search_progress(given).empty
+    assert given.importance.empty and frames.search_progress(given).empty
     assert not {"importance", "search_progress"} & {plot.name for plot in plots.draw(given)}
 
 
